@@ -1,0 +1,38 @@
+# Everything a newcomer runs. `make` alone lists it.
+
+CARGO ?= cargo
+LOCKED ?= --locked
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build test demo up bench lint fmt clean-data
+
+help: ## List what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install what is missing (nats-server, Redis, PostgreSQL, a C compiler)
+	@scripts/setup
+
+build: ## Build the optimized binaries into target/release
+	$(CARGO) build --workspace --release $(LOCKED)
+
+test: setup ## Run every test, against real servers
+	$(CARGO) test --workspace $(LOCKED)
+
+demo: setup build ## Show events on their way through the fleet
+	scripts/demo
+
+up: setup build ## Run the whole fleet here until Ctrl-C
+	target/release/weir up
+
+bench: setup build ## Measure throughput and latency of the fleet here
+	target/release/weir bench
+
+lint: ## Check formatting and lints, warnings included
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets $(LOCKED) -- -D warnings
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+clean-data: ## Remove the data of the local fleet (.weir)
+	rm -rf .weir

@@ -1,0 +1,283 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use shared::event::{EventId, Key, Priority, Tenant};
+use shared::subject::Service;
+
+/// Runs and looks after a fleet for integration events.
+#[derive(Debug, Parser)]
+#[command(
+    name = "weir",
+    version,
+    after_help = "\
+Start with:
+  weir up        the whole fleet on this machine, until Ctrl-C
+  weir publish github --type call --data '{\"path\":\"/zen\"}'
+                 an event, from another terminal
+  weir status    what waits where
+
+Exit codes: 0 done, 1 failed, 64 wrong arguments or settings."
+)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run ingest, workers and scheduler here, with private servers where none are given.
+    Up(Up),
+    /// Publish an event and wait until it is kept.
+    Publish(Publish),
+    /// Show what waits, what is retried and what is dead, by service and lane.
+    Status(Status),
+    /// List, show and replay dead letters.
+    #[command(subcommand)]
+    Dlq(Dlq),
+}
+
+/// Where the fleet is: a flag wins over its WEIR_* variable, and that over the fleet that `weir up` runs here.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Where {
+    /// NATS of the fleet [WEIR_NATS_URL, else the fleet of `weir up`, else nats://127.0.0.1:4222]
+    #[arg(long, value_name = "URL")]
+    pub(crate) nats_url: Option<String>,
+    /// Data folder of `weir up` [.weir here or in a folder above]
+    #[arg(long = "fleet", value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  weir up
+  weir up --workers 4 --services github
+  weir up --nats-url nats://127.0.0.1:4222 --postgres-url postgres://weir@127.0.0.1/weir
+  weir up --json-ready | while read -r fleet; do ...; done
+
+Servers that are not given by a flag or by WEIR_NATS_URL, WEIR_REDIS_URL or
+WEIR_POSTGRES_URL run privately, from the binaries of this machine, on loopback;
+their data stays in the data folder. All WEIR_* and OTEL_* variables reach the
+services. Ctrl-C stops everything in order, a second Ctrl-C at once. Nothing
+runs on when this process is killed.")]
+pub(crate) struct Up {
+    /// How many workers.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(0..=64))]
+    pub(crate) workers: u16,
+    /// Folder for data, logs, ports, the token and fleet.json.
+    #[arg(long, value_name = "DIR", default_value = ".weir")]
+    pub(crate) data: PathBuf,
+    /// Services of the fleet, separated by commas [WEIR_SERVICES, else the default ones]
+    #[arg(long, value_name = "LIST")]
+    pub(crate) services: Option<String>,
+    /// Use this NATS server instead of a private one.
+    #[arg(long, value_name = "URL")]
+    pub(crate) nats_url: Option<String>,
+    /// Use this Redis server instead of a private one.
+    #[arg(long, value_name = "URL")]
+    pub(crate) redis_url: Option<String>,
+    /// Use this Postgres database instead of a private one.
+    #[arg(long, value_name = "URL")]
+    pub(crate) postgres_url: Option<String>,
+    /// Where ingest listens [WEIR_INGEST_LISTEN, else 127.0.0.1:8080 when free, else a free port]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) ingest_listen: Option<SocketAddr>,
+    /// Where the scheduler listens [WEIR_SCHEDULER_LISTEN, else 127.0.0.1:8082 when free, else a free port]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) scheduler_listen: Option<SocketAddr>,
+    /// Run no ingest.
+    #[arg(long)]
+    pub(crate) no_ingest: bool,
+    /// Run no scheduler.
+    #[arg(long)]
+    pub(crate) no_scheduler: bool,
+    /// When all is ready, print one JSON line about the fleet on standard output and nothing else there.
+    #[arg(long)]
+    pub(crate) json_ready: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  weir publish http --type user.created --data '{\"name\":\"Ada\"}'
+  weir publish github --type issues.opened --key octo/repo --priority 9 --data @payload.json
+  gzip -c report.csv | weir publish http --type report --content-type application/gzip --data -")]
+pub(crate) struct Publish {
+    /// Service that is to handle it.
+    #[arg(value_parser = service)]
+    pub(crate) service: Service,
+    /// What happened.
+    #[arg(long = "type", value_name = "TYPE", default_value = "weir.test")]
+    pub(crate) kind: String,
+    /// Id of the event; the same id again is the same event [a new one]
+    #[arg(long, value_parser = |text: &str| EventId::new(text))]
+    pub(crate) id: Option<EventId>,
+    /// What it belongs to, for example a repository.
+    #[arg(long, value_parser = |text: &str| Key::new(text))]
+    pub(crate) key: Option<Key>,
+    /// Whose it is.
+    #[arg(long, value_parser = |text: &str| Tenant::new(text))]
+    pub(crate) tenant: Option<Tenant>,
+    /// Who says so.
+    #[arg(long, default_value = "cli")]
+    pub(crate) source: String,
+    /// How urgent it is, 1 to 10, 10 the most urgent.
+    #[arg(long, default_value = "5", value_parser = priority)]
+    pub(crate) priority: Priority,
+    /// The payload: JSON, @FILE, or - for standard input.
+    #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
+    pub(crate) data: Option<String>,
+    /// Media type of the payload.
+    #[arg(long, value_name = "TYPE", default_value = "application/json")]
+    pub(crate) content_type: String,
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) fleet: Where,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  weir status
+  weir status --json | jq '.services[] | {service, waiting: .totals.waiting}'
+
+Figures come from NATS itself; one that cannot be read is shown as unknown, and
+the exit code is 1. What was done in the last hour comes from Postgres
+[WEIR_POSTGRES_URL, else the fleet of `weir up`].")]
+pub(crate) struct Status {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Ask this scheduler (http://host:8082) instead of NATS.
+    #[arg(long, value_name = "URL")]
+    pub(crate) scheduler: Option<String>,
+    /// Postgres of the fleet.
+    #[arg(long, value_name = "URL")]
+    pub(crate) postgres_url: Option<String>,
+    #[command(flatten)]
+    pub(crate) fleet: Where,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Dlq {
+    /// List dead letters, oldest first.
+    List(DlqList),
+    /// Show one with its headers, history and payload.
+    Show(DlqShow),
+    /// Send dead letters back to where they lay; each is removed once its replay is kept.
+    Replay(DlqReplay),
+}
+
+/// Which dead letters.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Selection {
+    /// Only of this service.
+    #[arg(long, value_parser = service)]
+    pub(crate) service: Option<Service>,
+    /// Only with this reason code, for example http_404.
+    #[arg(long)]
+    pub(crate) code: Option<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  weir dlq list\n  weir dlq list --service github --code http_404 --limit 10\n  weir dlq list --json | jq -r .sequence"
+)]
+pub(crate) struct DlqList {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// Most letters to list.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub(crate) limit: u64,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) fleet: Where,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  weir dlq show 17\n  weir dlq show 17 --raw > payload")]
+pub(crate) struct DlqShow {
+    /// Its sequence, as `weir dlq list` shows it.
+    pub(crate) sequence: u64,
+    /// Print JSON, the payload as base64.
+    #[arg(long, conflicts_with = "raw")]
+    pub(crate) json: bool,
+    /// Write the payload's bytes as they came and nothing else.
+    #[arg(long)]
+    pub(crate) raw: bool,
+    #[command(flatten)]
+    pub(crate) fleet: Where,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  weir dlq replay 17 18\n  weir dlq replay --all --service github --code timeout --rate 20/s"
+)]
+pub(crate) struct DlqReplay {
+    /// Their sequences, as `weir dlq list` shows them.
+    #[arg(required_unless_present = "all", conflicts_with_all = ["all", "service", "code"])]
+    pub(crate) sequences: Vec<u64>,
+    /// All that are there now and fit --service and --code.
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// No faster than this, for example 10/s or 100/m.
+    #[arg(long, value_name = "N/s", value_parser = pause)]
+    pub(crate) rate: Option<std::time::Duration>,
+    #[command(flatten)]
+    pub(crate) fleet: Where,
+}
+
+fn service(text: &str) -> Result<Service, String> {
+    Service::new(text).map_err(|error| error.to_string())
+}
+
+fn priority(text: &str) -> Result<Priority, String> {
+    let number = text
+        .parse()
+        .map_err(|_| "must be a whole number from 1 to 10".to_owned())?;
+    Priority::new(number).map_err(|error| error.to_string())
+}
+
+/// The pause between two letters at a rate.
+fn pause(text: &str) -> Result<std::time::Duration, String> {
+    let wrong = || format!("{text:?} is no rate: write 10/s, 100/m or 1000/h");
+    let (number, unit) = text.split_once('/').unwrap_or((text, "s"));
+    let seconds = match unit.trim() {
+        "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(wrong()),
+    };
+    let number: f64 = number.trim().parse().map_err(|_| wrong())?;
+    if (0.001..=1e6).contains(&number) {
+        Ok(std::time::Duration::from_secs_f64(seconds / number))
+    } else {
+        Err("must be between 0.001 and 1000000".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+        assert_eq!(pause("10/s").unwrap().as_millis(), 100);
+        assert_eq!(pause("60/m").unwrap().as_millis(), 1000);
+        for bad in ["", "0/s", "-1/s", "nan/s", "10/y", "1e9/s"] {
+            assert!(pause(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! Where the fleet is: what flags, variables and a running `weir up` say.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use async_nats::jetstream;
+use serde::{Deserialize, Serialize};
+use shared::config::reader::without_password;
+use shared::config::{Environment, Fleet, Process, Reader};
+use shared::connect;
+
+use crate::args::Where;
+use crate::failure::Failure;
+
+/// Name of the file in which `weir up` says where its parts are.
+pub(crate) const FLEET_FILE: &str = "fleet.json";
+/// Name of the file that a running `weir up` holds locked.
+pub(crate) const LOCK_FILE: &str = "lock";
+/// Name of the data folder where nobody names another.
+const DATA: &str = ".weir";
+/// How long NATS may take to answer a command.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+/// What `weir up` tells other commands and scripts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct FleetFile {
+    /// Process id of `weir up`.
+    pub(crate) pid: u32,
+    /// When it was ready, RFC 3339.
+    pub(crate) ready_at: String,
+    pub(crate) services: Vec<String>,
+    pub(crate) nats_url: String,
+    pub(crate) redis_url: String,
+    pub(crate) postgres_url: String,
+    pub(crate) ingest_url: Option<String>,
+    pub(crate) scheduler_url: Option<String>,
+    pub(crate) worker_urls: Vec<String>,
+    /// File with the token for the events API; `None` where the caller brought tokens of their own.
+    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) parts: Vec<PartRecord>,
+}
+
+/// A process of the fleet.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct PartRecord {
+    pub(crate) name: String,
+    pub(crate) url: String,
+    /// `None` for a server that was given and not started here.
+    pub(crate) pid: Option<u32>,
+    pub(crate) log: Option<PathBuf>,
+}
+
+/// Variables of this process with some of them set otherwise.
+#[derive(Debug, Default)]
+pub(crate) struct Overlay(BTreeMap<String, String>);
+
+impl Overlay {
+    /// Sets a variable, whatever this process has for it.
+    pub(crate) fn set(&mut self, name: &str, value: impl Into<String>) {
+        self.0.insert(name.to_owned(), value.into());
+    }
+
+    /// Sets a variable that this process does not set, directly or by a file.
+    pub(crate) fn fallback(&mut self, name: &str, value: impl Into<String>) {
+        if self
+            .get(name)
+            .or_else(|| self.get(&format!("{name}_FILE")))
+            .is_none_or(|text| text.trim().is_empty())
+        {
+            self.set(name, value);
+        }
+    }
+
+    fn hides(&self, name: &str) -> bool {
+        name.strip_suffix("_FILE")
+            .is_some_and(|direct| self.0.contains_key(direct))
+    }
+}
+
+impl Environment for Overlay {
+    fn get(&self, name: &str) -> Option<String> {
+        if self.hides(name) {
+            return None;
+        }
+        self.0.get(name).cloned().or_else(|| Process.get(name))
+    }
+
+    fn names(&self) -> Vec<String> {
+        let mut names = Process.names();
+        names.retain(|name| !self.hides(name) && !self.0.contains_key(name));
+        names.extend(self.0.keys().cloned());
+        names
+    }
+}
+
+/// A fleet that commands can speak with.
+pub(crate) struct Reached {
+    pub(crate) fleet: Fleet,
+    pub(crate) postgres_url: Option<String>,
+    pub(crate) client: async_nats::Client,
+    pub(crate) js: jetstream::Context,
+}
+
+/// Reads the settings and connects to NATS, or says within seconds that it does not answer.
+pub(crate) async fn reach(place: &Where, postgres_url: Option<&str>) -> Result<Reached, Failure> {
+    let (fleet, postgres_url) = settings(place, postgres_url)?;
+    let (client, js) = connect(&fleet).await?;
+    Ok(Reached {
+        fleet,
+        postgres_url,
+        client,
+        js,
+    })
+}
+
+/// The fleet's settings and its database, if one is known.
+pub(crate) fn settings(
+    place: &Where,
+    postgres_url: Option<&str>,
+) -> Result<(Fleet, Option<String>), Failure> {
+    let mut environment = Overlay::default();
+    if let Some(running) = running(place.folder.as_deref()) {
+        environment.fallback("WEIR_NATS_URL", running.nats_url);
+        environment.fallback("WEIR_POSTGRES_URL", running.postgres_url);
+        environment.fallback("WEIR_SERVICES", running.services.join(","));
+    }
+    for (name, flag) in [
+        ("WEIR_NATS_URL", place.nats_url.as_deref()),
+        ("WEIR_POSTGRES_URL", postgres_url),
+    ] {
+        if let Some(value) = flag {
+            environment.set(name, value);
+        }
+    }
+    let mut reader = Reader::new(&environment);
+    let fleet = Fleet::read(&mut reader);
+    let postgres_url = reader.url("WEIR_POSTGRES_URL", "", &["postgres", "postgresql"]);
+    let postgres_url = Some(postgres_url).filter(|url| !url.is_empty());
+    reader
+        .finish(&[], (fleet, postgres_url))
+        .map(|(read, _)| read)
+        .map_err(Failure::usage)
+}
+
+/// A connection to NATS that is there.
+pub(crate) async fn connect(fleet: &Fleet) -> Result<(async_nats::Client, jetstream::Context), Failure> {
+    let (client, js) = connect::nats(fleet, "weir").await.map_err(Failure::failed)?;
+    match tokio::time::timeout(CONNECT_WITHIN, client.flush()).await {
+        Ok(Ok(())) => Ok((client, js)),
+        Ok(Err(_)) | Err(_) => Err(Failure::Failed(format!(
+            "NATS at {} does not answer: is the fleet up (`weir up`), or WEIR_NATS_URL wrong?",
+            shown(&fleet.nats_url)
+        ))),
+    }
+}
+
+/// A URL, or several separated by commas, without passwords.
+pub(crate) fn shown(urls: &str) -> String {
+    urls.split(',')
+        .map(without_password)
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+/// What the `weir up` of this data folder says, if one is running.
+fn running(data: Option<&Path>) -> Option<FleetFile> {
+    let folder = match data {
+        Some(folder) => folder.to_owned(),
+        None => std::env::current_dir()
+            .ok()?
+            .ancestors()
+            .map(|dir| dir.join(DATA))
+            .find(|folder| folder.join(FLEET_FILE).is_file())?,
+    };
+    // Whoever can lock it knows that its owner is gone and what it said is of no use any more.
+    let lock = File::open(folder.join(LOCK_FILE)).ok()?;
+    match lock.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => {}
+        Ok(()) | Err(TryLockError::Error(_)) => return None,
+    }
+    serde_json::from_slice(&fs::read(folder.join(FLEET_FILE)).ok()?).ok()
+}

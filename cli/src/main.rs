@@ -1,0 +1,51 @@
+//! `weir`: run the fleet on this machine, publish events, look at queues, list and replay dead letters.
+
+mod args;
+mod dlq;
+mod failure;
+mod fleet;
+mod publish;
+mod status;
+mod tables;
+mod terminal;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Arguments, Command};
+use crate::failure::Failure;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(message) => {
+            let _ = message.print();
+            return if message.use_stderr() {
+                ExitCode::from(shared::config::EXIT_CONFIG)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    shared::lifecycle::install_tls();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::failed(error).tell(),
+    };
+    let done = runtime.block_on(async {
+        match arguments.command {
+            Command::Up(up) => Box::pin(up::run(up)).await,
+            Command::Publish(publish) => publish::run(publish).await,
+            Command::Status(status) => status::run(status).await,
+            Command::Dlq(dlq) => Box::pin(dlq::run(dlq)).await,
+        }
+    });
+    // A blocking read of standard input must not keep the process.
+    runtime.shutdown_background();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.tell(),
+    }
+}

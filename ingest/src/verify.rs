@@ -1,0 +1,148 @@
+//! Who may send webhooks: signatures over the raw bytes, compared in constant time, before anything is parsed.
+
+mod github;
+pub mod hmac;
+mod slack;
+
+use std::fmt;
+use std::time::Duration;
+
+use ::hmac::{Hmac, KeyInit, Mac};
+use bytes::Bytes;
+use http::HeaderMap;
+use sha2::Sha256;
+
+use crate::error::{Code, Refusal};
+
+/// How far Slack's signed time may be from ours (Slack, "Verifying requests from Slack").
+pub const SLACK_TOLERANCE: Duration = Duration::from_mins(5);
+
+/// The active secrets of a source, keyed once. Several of them let a secret be rotated without a gap.
+#[derive(Clone)]
+pub struct Keys(Vec<Hmac<Sha256>>);
+
+impl Keys {
+    /// Keys for these secrets, used as their bytes stand.
+    pub fn new<S: AsRef<[u8]>>(secrets: &[S]) -> Self {
+        // A key of any length is a valid HMAC key.
+        Self(
+            secrets
+                .iter()
+                .filter_map(|s| Hmac::new_from_slice(s.as_ref()).ok())
+                .collect(),
+        )
+    }
+
+    /// Whether `mac` is the HMAC-SHA256 of the joined `parts` under any of the secrets.
+    fn fits<'p>(&self, parts: &(impl Iterator<Item = &'p [u8]> + Clone), mac: &[u8]) -> bool {
+        self.0.iter().any(|key| {
+            let mut key = key.clone();
+            parts.clone().for_each(|part| key.update(part));
+            key.verify_slice(mac).is_ok()
+        })
+    }
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} secrets", self.0.len())
+    }
+}
+
+/// How a source signs.
+#[derive(Debug, Clone)]
+pub enum Scheme {
+    /// `X-Hub-Signature-256`.
+    Github(Keys),
+    /// `X-Slack-Signature` over time and body.
+    Slack(Keys),
+    /// As configured.
+    Hmac(Box<hmac::Generic>),
+}
+
+/// A delivery whose signature holds. Only [`verify`] makes one.
+#[derive(Debug)]
+pub struct Verified<'h> {
+    headers: &'h HeaderMap,
+    body: Bytes,
+}
+
+impl<'h> Verified<'h> {
+    /// The headers. Most of them are not signed.
+    pub fn headers(&self) -> &'h HeaderMap {
+        self.headers
+    }
+
+    /// The body, as it was signed.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+}
+
+/// Checks a delivery against its source's scheme at the time `now`, in seconds since the Unix epoch.
+pub fn verify<'h>(
+    scheme: &Scheme,
+    headers: &'h HeaderMap,
+    body: Bytes,
+    now: u64,
+) -> Result<Verified<'h>, Refusal> {
+    match scheme {
+        Scheme::Github(keys) => github::verify(keys, headers, &body)?,
+        Scheme::Slack(keys) => slack::verify(keys, headers, &body, now)?,
+        Scheme::Hmac(generic) => hmac::verify(generic, headers, &body, now)?,
+    }
+    Ok(Verified { headers, body })
+}
+
+/// The signature that a delivery brings.
+fn signature<'h>(headers: &'h HeaderMap, name: &str) -> Result<&'h [u8], Refusal> {
+    match headers.get(name) {
+        Some(value) => Ok(value.as_bytes()),
+        None => Err(Refusal::new(
+            Code::SignatureMissing,
+            format!("header {name} is missing"),
+        )),
+    }
+}
+
+fn wrong(name: &str) -> Refusal {
+    let detail =
+        format!("header {name} is not the signature of this body under any active secret of the source");
+    Refusal::new(Code::SignatureWrong, detail)
+}
+
+/// The 32 bytes that 64 hex digits stand for.
+fn hex_digest(text: &[u8]) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    hex::decode_to_slice(text, &mut digest).ok().map(|()| digest)
+}
+
+/// The signed time as it stands in its header, once it is within `tolerance` of `now`.
+fn timestamp<'h>(
+    headers: &'h HeaderMap,
+    name: &str,
+    tolerance: Duration,
+    now: u64,
+) -> Result<&'h [u8], Refusal> {
+    let invalid = |what: &str| Refusal::new(Code::TimestampInvalid, format!("header {name} {what}"));
+    let text = headers.get(name).ok_or_else(|| invalid("is missing"))?.as_bytes();
+    let digits = (1..=20).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
+    let seconds: Option<u64> = std::str::from_utf8(text)
+        .ok()
+        .filter(|_| digits)
+        .and_then(|t| t.parse().ok());
+    let seconds = seconds.ok_or_else(|| invalid("must be seconds since 1970"))?;
+    let off = seconds.abs_diff(now);
+    if off <= tolerance.as_secs() {
+        Ok(text)
+    } else {
+        let direction = if seconds < now { "old" } else { "ahead" };
+        let most = tolerance.as_secs();
+        let detail =
+            format!("the timestamp in header {name} is {off} s {direction}, at most {most} s are allowed");
+        Err(Refusal::new(Code::TimestampStale, detail))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! A simulated third party: it answers like GitHub, Slack or a plain hook, enforces its
+//! limits by exact logs of call times, and counts every call and every breach.
+//!
+//! ```no_run
+//! # async fn example() -> std::io::Result<()> {
+//! use loadtest::provider::{Provider, ProviderConfig, Window};
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! let mut config = ProviderConfig::default();
+//! config.github.core = Window::per_second(50);
+//! let provider = Provider::start(config, listener)?;
+//! // ... calls to provider.url() ...
+//! assert_eq!(provider.stats().total.refused, 0);
+//! provider.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Addresses: `/api/<method>` is Slack, `/hooks/<anything>` takes signed deliveries, `/_sim/*` tells
+//! what was seen (`GET /_sim/stats`, `GET /_sim/calls?id=&limit=`, `POST /_sim/reset`,
+//! `POST /_sim/faults`), and every other path is GitHub.
+
+mod exchange;
+pub mod faults;
+pub mod github;
+pub mod hooks;
+pub mod ledger;
+pub mod limits;
+mod server;
+mod sim;
+pub mod slack;
+mod window;
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{net::TcpListener, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+pub use self::{
+    faults::Faults,
+    github::{GithubLimits, Refusal},
+    hooks::HookRules,
+    ledger::{Answer, Api, Call},
+    limits::Shape,
+    sim::{Concurrency, Stats},
+    slack::SlackLimits,
+    window::{BadWindow, Window},
+};
+
+/// Calls kept for listing unless configured otherwise; about 300 bytes each.
+const LEDGER_CAPACITY: usize = 100_000;
+/// How long open connections may take to end at a stop.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the provider allows and how it fails.
+#[derive(Clone, Debug)]
+pub struct ProviderConfig {
+    /// GitHub's limits.
+    pub github: GithubLimits,
+    /// Slack's limits.
+    pub slack: SlackLimits,
+    /// What the hooks check and allow.
+    pub hooks: HookRules,
+    /// Faults added to every call.
+    pub faults: Faults,
+    /// Calls kept for listing; the counters cover all calls.
+    pub ledger_capacity: usize,
+    /// Seed of the faults, so that a run can be repeated.
+    pub seed: u64,
+}
+
+impl Default for ProviderConfig {
+    /// The real providers' limits, no faults, unsigned hooks.
+    fn default() -> Self {
+        Self {
+            github: GithubLimits::default(),
+            slack: SlackLimits::default(),
+            hooks: HookRules::default(),
+            faults: Faults::default(),
+            ledger_capacity: LEDGER_CAPACITY,
+            seed: 1,
+        }
+    }
+}
+
+/// A running simulated provider; dropping it stops it without waiting.
+pub struct Provider {
+    address: SocketAddr,
+    sim: Arc<sim::Sim>,
+    stop: CancellationToken,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Provider {
+    /// Serves on `listener` until [`Provider::stop`]. Fails when the listener has no address.
+    pub fn start(config: ProviderConfig, listener: TcpListener) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let stop = CancellationToken::new();
+        let sim = sim::Sim::new(config, stop.clone());
+        let app = server::router(Arc::clone(&sim));
+        let stopped = stop.clone();
+        let task = tokio::spawn(async move {
+            let serving = axum::serve(listener, app).with_graceful_shutdown(stopped.cancelled_owned());
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the simulated provider ended");
+            }
+        });
+        Ok(Self {
+            address,
+            sim,
+            stop,
+            task: Some(task),
+        })
+    }
+
+    /// Base URL without a slash at its end.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// What was seen so far.
+    pub fn stats(&self) -> Stats {
+        self.sim.stats()
+    }
+
+    /// The newest calls, at most `limit`, oldest first; with `id` only those of this event.
+    pub fn calls(&self, id: Option<&str>, limit: usize) -> Vec<Call> {
+        self.sim.calls(id, limit)
+    }
+
+    /// Forgets calls and counts; limits start anew, faults stay.
+    pub fn reset(&self) {
+        self.sim.reset();
+    }
+
+    /// Changes the faults of the calls to come. Fails when a share or latency is out of bounds.
+    pub fn set_faults(&self, faults: Faults) -> Result<(), faults::BadFaults> {
+        faults.validate()?;
+        self.sim.set_faults(faults);
+        Ok(())
+    }
+
+    /// Answers what hangs, closes the connections and ends.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        if let Some(mut task) = self.task.take()
+            && tokio::time::timeout(STOP_PATIENCE, &mut task).await.is_err()
+        {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,370 @@
+//! GitHub's REST API as far as limits and headers go.
+//!
+//! Source of the limits and of the texts: GitHub's "Rate limits for the REST API".
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{
+    exchange::{Ask, Moment, Reply},
+    ledger::fingerprint,
+    limits::{Admission, Demand, Shape, Standing},
+    window::Window,
+};
+
+const LIMITS_DOC: &str = "https://docs.github.com/rest/overview/rate-limits-for-the-rest-api";
+/// GitHub asks for a minute at least where it tells no other time.
+const SECONDARY_WAIT_SECONDS: u64 = 60;
+
+/// With which status a call over the limit is refused; GitHub documents both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Refusal {
+    /// 403.
+    Forbidden,
+    /// 429.
+    TooMany,
+    /// 403 and 429 in turn.
+    #[default]
+    Alternating,
+}
+
+/// What GitHub allows one credential.
+#[derive(Clone, Debug)]
+pub struct GithubLimits {
+    /// Calls to REST outside of search.
+    pub core: Window,
+    /// Calls to `/search/`.
+    pub search: Window,
+    /// Where the primary windows begin.
+    pub shape: Shape,
+    /// Writes (POST, PUT, PATCH, DELETE) allowed; a secondary limit, not shown in headers.
+    pub writes: Window,
+    /// Requests at the same time; a secondary limit.
+    pub concurrent: usize,
+    /// Status of refusals.
+    pub refusal: Refusal,
+}
+
+impl Default for GithubLimits {
+    /// A user's limits: 5,000/h, search 30/min, 80 content creations/min, 100 at a time.
+    fn default() -> Self {
+        Self {
+            core: Window::per_hour(5000),
+            search: Window::per_minute(30),
+            shape: Shape::Fixed,
+            writes: Window::per_minute(80),
+            concurrent: 100,
+            refusal: Refusal::default(),
+        }
+    }
+}
+
+/// The answer without a credential, `None` when there is one.
+pub fn refuse_stranger(ask: &Ask) -> Option<Reply> {
+    let body = json!({
+        "message": "Requires authentication",
+        "documentation_url": "https://docs.github.com/rest",
+        "status": "401",
+    });
+    let stranger = ask.credential().is_none();
+    stranger.then(|| signed(ask, Reply::json(StatusCode::UNAUTHORIZED, &body)).rejected())
+}
+
+/// The limits a call has to pass, the primary one first. None for `/rate_limit` and answers from a client's cache.
+pub fn demands(limits: &GithubLimits, ask: &Ask) -> Vec<Demand> {
+    if ask.path == "/rate_limit" || not_modified(ask) {
+        return Vec::new();
+    }
+    let mut demands = vec![primary(limits, ask)];
+    if is_write(&ask.method) {
+        demands.push(Demand {
+            limit: "github writes".into(),
+            scope: ask.scope(),
+            window: limits.writes,
+            shape: Shape::Sliding,
+        });
+    }
+    demands
+}
+
+/// The primary limit that counts for a path.
+pub fn primary(limits: &GithubLimits, ask: &Ask) -> Demand {
+    let resource = resource(ask);
+    let window = if resource == "search" {
+        limits.search
+    } else {
+        limits.core
+    };
+    let limit = format!("github {resource}");
+    Demand {
+        limit,
+        scope: ask.scope(),
+        window,
+        shape: limits.shape,
+    }
+}
+
+/// The answer to a call within its limits.
+pub fn serve(ask: &Ask, standing: Standing, now: Moment) -> Reply {
+    if ask.path == "/rate_limit" {
+        let core = json!({
+            "limit": standing.limit, "used": standing.used, "remaining": standing.remaining(),
+            "reset": now.epoch_seconds(standing.resets_at),
+        });
+        let body = json!({"resources": {"core": core}, "rate": core});
+        return quota(
+            signed(ask, Reply::json(StatusCode::OK, &body)),
+            ask,
+            standing,
+            now,
+        );
+    }
+    let reply = if not_modified(ask) {
+        Reply::empty(StatusCode::NOT_MODIFIED).with("etag", etag(&resource_body(ask)))
+    } else if ask.method == Method::DELETE {
+        Reply::empty(StatusCode::NO_CONTENT)
+    } else if ask.method == Method::POST {
+        Reply::json(StatusCode::CREATED, &resource_body(ask))
+    } else {
+        let body = resource_body(ask);
+        Reply::json(StatusCode::OK, &body).with("etag", etag(&body))
+    };
+    quota(signed(ask, reply), ask, standing, now)
+}
+
+/// The answer to a call over a limit. `turn` counts refusals, for alternating statuses.
+pub fn refuse(limits: &GithubLimits, ask: &Ask, admission: &Admission, now: Moment, turn: u64) -> Reply {
+    let status = status(limits.refusal, turn);
+    let standing = admission.standings.first().copied();
+    if admission.breached == Some(0) {
+        let body = json!({
+            "message": "API rate limit exceeded for user ID 1. If you reach out to GitHub Support for help, please include the request ID.",
+            "documentation_url": LIMITS_DOC,
+            "status": status.as_str(),
+        });
+        let reply = signed(ask, Reply::json(status, &body)).rejected();
+        return match standing {
+            Some(standing) => quota(
+                reply,
+                ask,
+                Standing {
+                    used: standing.limit,
+                    ..standing
+                },
+                now,
+            ),
+            None => reply,
+        };
+    }
+    let wait = admission
+        .breached
+        .and_then(|index| admission.standings.get(index))
+        .map_or(SECONDARY_WAIT_SECONDS, |standing| {
+            now.seconds_until(standing.resets_at)
+        });
+    secondary(ask, status, wait, standing, now)
+}
+
+/// The answer to a call beyond the requests allowed at a time.
+pub fn refuse_crowd(limits: &GithubLimits, ask: &Ask, now: Moment, turn: u64) -> Reply {
+    secondary(
+        ask,
+        status(limits.refusal, turn),
+        SECONDARY_WAIT_SECONDS,
+        None,
+        now,
+    )
+}
+
+fn secondary(
+    ask: &Ask,
+    status: StatusCode,
+    wait_seconds: u64,
+    standing: Option<Standing>,
+    now: Moment,
+) -> Reply {
+    let body = json!({
+        "message": "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.",
+        "documentation_url": format!("{LIMITS_DOC}#about-secondary-rate-limits"),
+        "status": status.as_str(),
+    });
+    let reply = signed(ask, Reply::json(status, &body))
+        .rejected()
+        .with("retry-after", wait_seconds);
+    match standing {
+        Some(standing) => quota(reply, ask, standing, now),
+        None => reply,
+    }
+}
+
+fn status(refusal: Refusal, turn: u64) -> StatusCode {
+    let forbidden = match refusal {
+        Refusal::Forbidden => true,
+        Refusal::TooMany => false,
+        Refusal::Alternating => turn.is_multiple_of(2),
+    };
+    if forbidden {
+        StatusCode::FORBIDDEN
+    } else {
+        StatusCode::TOO_MANY_REQUESTS
+    }
+}
+
+fn quota(reply: Reply, ask: &Ask, standing: Standing, now: Moment) -> Reply {
+    reply
+        .with("x-ratelimit-limit", standing.limit)
+        .with("x-ratelimit-remaining", standing.remaining())
+        .with("x-ratelimit-used", standing.used)
+        .with("x-ratelimit-reset", now.epoch_seconds(standing.resets_at))
+        .with("x-ratelimit-resource", resource(ask))
+}
+
+fn signed(ask: &Ask, reply: Reply) -> Reply {
+    let id = uuid::Uuid::now_v7().simple().to_string().to_uppercase();
+    let version = ask
+        .header("x-github-api-version")
+        .unwrap_or("2022-11-28")
+        .to_owned();
+    reply
+        .with("x-github-request-id", format!("{}:{}", &id[..4], &id[12..]))
+        .with("x-github-api-version-selected", version)
+        .with("x-github-media-type", "github.v3; format=json")
+}
+
+fn resource(ask: &Ask) -> &'static str {
+    if ask.path.starts_with("/search/") {
+        "search"
+    } else {
+        "core"
+    }
+}
+
+fn is_write(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::POST | Method::PUT | Method::PATCH | Method::DELETE
+    )
+}
+
+/// A conditional read whose answer the client has: 304, and it counts under no primary limit.
+fn not_modified(ask: &Ask) -> bool {
+    ask.method == Method::GET
+        && ask
+            .header("if-none-match")
+            .is_some_and(|known| known == etag(&resource_body(ask)))
+}
+
+fn etag(body: &Value) -> String {
+    format!("W/\"{}\"", hex::encode(Sha256::digest(body.to_string())))
+}
+
+/// The same path always has the same body, so that a client's cache can be tested.
+fn resource_body(ask: &Ask) -> Value {
+    let parts: Vec<&str> = ask.path.split('/').filter(|part| !part.is_empty()).collect();
+    let id = fingerprint(&ask.path) >> 24;
+    match parts.as_slice() {
+        ["user"] => json!({"login": "octocat", "id": 1, "type": "User"}),
+        ["orgs", org] => json!({"login": org, "id": id, "type": "Organization"}),
+        ["repos", owner, name] => json!({
+            "id": id, "name": name, "full_name": format!("{owner}/{name}"),
+            "owner": {"login": owner}, "private": false, "default_branch": "main",
+        }),
+        ["repos", owner, name, "issues", number] => json!({
+            "id": id, "number": number.parse::<u64>().ok(), "state": "open", "title": "An issue",
+            "url": format!("/repos/{owner}/{name}/issues/{number}"),
+        }),
+        _ => json!({"id": id, "url": ask.path}),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::super::exchange::ask;
+    use super::*;
+
+    const STANDING: Standing = Standing {
+        limit: 50,
+        used: 3,
+        resets_at: Duration::from_secs(9),
+    };
+
+    fn get(path: &str, extra: &[(&'static str, &str)]) -> Ask {
+        let mut headers = vec![("authorization", "Bearer t")];
+        headers.extend_from_slice(extra);
+        ask(Method::GET, path, &headers, "")
+    }
+
+    #[test]
+    fn answers_carry_the_documented_headers() {
+        let now = Moment::now(Instant::now());
+        let reply = serve(&get("/repos/octo/cat", &[]), STANDING, now);
+        let header = |name: &str| reply.headers[name].to_str().unwrap_or_default();
+        assert_eq!(reply.status, StatusCode::OK);
+        assert_eq!(header("x-ratelimit-limit"), "50");
+        assert_eq!(header("x-ratelimit-remaining"), "47");
+        assert_eq!(header("x-ratelimit-used"), "3");
+        assert_eq!(header("x-ratelimit-resource"), "core");
+        let reset: u64 = header("x-ratelimit-reset").parse().unwrap_or_default();
+        assert!(reset >= now.epoch_seconds(now.since_start) + 8);
+        assert!(header("x-github-request-id").len() > 10);
+        assert!(header("etag").starts_with("W/\""));
+    }
+
+    #[test]
+    fn a_known_etag_is_answered_304_and_counts_under_no_limit() {
+        let now = Moment::now(Instant::now());
+        let first = serve(&get("/user", &[]), STANDING, now);
+        let tag = first.headers["etag"].to_str().unwrap_or_default();
+        let again = get("/user", &[("if-none-match", tag)]);
+        assert!(demands(&GithubLimits::default(), &again).is_empty());
+        let reply = serve(&again, STANDING, now);
+        assert_eq!((reply.status, reply.body.len()), (StatusCode::NOT_MODIFIED, 0));
+    }
+
+    #[test]
+    fn only_writes_face_the_secondary_limit() {
+        let limits = GithubLimits::default();
+        assert_eq!(
+            demands(&limits, &get("/search/code", &[]))[0].limit,
+            "github search"
+        );
+        let write = ask(
+            Method::POST,
+            "/repos/o/r/issues",
+            &[("authorization", "Bearer t")],
+            "{}",
+        );
+        let names: Vec<_> = demands(&limits, &write)
+            .into_iter()
+            .map(|one| one.limit)
+            .collect();
+        assert_eq!(names, ["github core", "github writes"]);
+    }
+
+    #[test]
+    fn refusals_tell_which_limit_and_when() {
+        let limits = GithubLimits::default();
+        let now = Moment::now(Instant::now());
+        let full = Standing { used: 50, ..STANDING };
+        let primary = Admission {
+            breached: Some(0),
+            standings: vec![full],
+        };
+        let reply = refuse(&limits, &get("/user", &[]), &primary, now, 0);
+        assert_eq!(reply.status, StatusCode::FORBIDDEN);
+        assert_eq!(reply.headers["x-ratelimit-remaining"], "0");
+        assert!(!reply.headers.contains_key("retry-after"));
+        let secondary = Admission {
+            breached: Some(1),
+            standings: vec![STANDING, full],
+        };
+        let reply = refuse(&limits, &get("/user", &[]), &secondary, now, 1);
+        assert_eq!(reply.status, StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(reply.headers["retry-after"], "9");
+        assert_eq!(reply.headers["x-ratelimit-remaining"], "47");
+        assert!(String::from_utf8_lossy(&reply.body).contains("secondary rate limit"));
+    }
+}

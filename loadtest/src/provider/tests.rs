@@ -1,0 +1,168 @@
+#![allow(clippy::unwrap_used, reason = "tests panic on failure")]
+use std::time::Instant;
+
+use reqwest::{Client, RequestBuilder, StatusCode};
+use serde_json::{Value, json};
+
+use super::*;
+
+fn client() -> Client {
+    // Fails only when another test of this process installed it first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder()
+        .timeout(Duration::from_secs(10))
+        .build()
+        .unwrap()
+}
+
+async fn start(change: impl FnOnce(&mut ProviderConfig)) -> Provider {
+    let mut config = ProviderConfig::default();
+    change(&mut config);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    Provider::start(config, listener).unwrap()
+}
+
+fn get(client: &Client, provider: &Provider, path: &str) -> RequestBuilder {
+    client
+        .get(format!("{}{path}", provider.url()))
+        .bearer_auth("secret-token")
+}
+
+#[tokio::test]
+async fn the_limit_holds_and_every_breach_is_counted() {
+    let provider = start(|config| {
+        config.github.core = Window::new(5, Duration::from_mins(1));
+        config.github.shape = Shape::Sliding;
+        config.github.refusal = Refusal::TooMany;
+    })
+    .await;
+    let client = client();
+    let mut statuses = Vec::new();
+    for n in 0..8 {
+        let call = get(&client, &provider, "/repos/octo/cat").header("weir-event-id", format!("e{n}"));
+        statuses.push(call.send().await.unwrap().status().as_u16());
+    }
+    assert_eq!(statuses, [200, 200, 200, 200, 200, 429, 429, 429]);
+    let stats: Stats = get(&client, &provider, "/_sim/stats")
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    assert_eq!((stats.total.accepted, stats.total.refused), (5, 3));
+    assert_eq!(stats.limits["github core"].worst, 8);
+    assert_eq!(stats.limits["github core"].breaches, 3);
+    assert_eq!(stats.doubled.count, 0);
+    let listed: Vec<Call> = get(&client, &provider, "/_sim/calls?id=e6")
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    assert_eq!((listed.len(), listed[0].status), (1, 429));
+    assert!(!serde_json::to_string(&listed).unwrap().contains("secret-token"));
+    provider.reset();
+    let again = get(&client, &provider, "/user").send().await.unwrap();
+    assert_eq!(again.status(), StatusCode::OK);
+    provider.stop().await;
+}
+
+#[tokio::test]
+async fn slack_hooks_and_strangers_are_answered_in_their_own_way() {
+    let provider = start(|config| {
+        config.hooks = HookRules::new(Some("whsec_c2VjcmV0"), None).unwrap();
+    })
+    .await;
+    let client = client();
+    let url = format!("{}/api/chat.postMessage", provider.url());
+    let message = json!({"channel": "C1", "text": "hi"});
+    let send = || client.post(&url).bearer_auth("xoxb").json(&message).send();
+    let first: Value = send().await.unwrap().json().await.unwrap();
+    assert_eq!(first["ok"], true);
+    let second = send().await.unwrap();
+    assert_eq!(second.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(second.headers()["retry-after"], "1");
+    let stranger = client
+        .get(format!("{}/user", provider.url()))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(stranger.status(), StatusCode::UNAUTHORIZED);
+    let hook = format!("{}/hooks/orders", provider.url());
+    let unsigned = client.post(hook).body("{}").send().await.unwrap();
+    assert_eq!(unsigned.status(), StatusCode::BAD_REQUEST);
+    let total = provider.stats().total;
+    assert_eq!((total.accepted, total.refused, total.rejected), (1, 1, 2));
+}
+
+#[tokio::test]
+async fn faults_end_calls_as_told() {
+    let provider = start(|_| {}).await;
+    let client = client();
+    let with = |fault: &str| {
+        get(&client, &provider, "/user")
+            .header(faults::FAULT_HEADER, fault)
+            .header("weir-event-id", "e")
+    };
+    assert_eq!(
+        with("status=502").send().await.unwrap().status(),
+        StatusCode::BAD_GATEWAY
+    );
+    assert!(
+        with("close").send().await.unwrap().bytes().await.is_err(),
+        "the body ends early"
+    );
+    let begun = Instant::now();
+    with("latency=40ms").send().await.unwrap();
+    assert!(begun.elapsed() >= Duration::from_millis(40));
+    let hung = with("hang")
+        .timeout(Duration::from_millis(50))
+        .send()
+        .await
+        .unwrap_err();
+    assert!(hung.is_timeout());
+    let stats = provider.stats();
+    assert_eq!((stats.total.accepted, stats.total.failed), (2, 2));
+    assert_eq!(
+        stats.doubled.examples,
+        ["e"],
+        "the cut call and the slow one both took place"
+    );
+    assert!(
+        provider
+            .set_faults(Faults {
+                errors: 2.0,
+                ..Faults::default()
+            })
+            .is_err()
+    );
+    provider
+        .set_faults(Faults {
+            errors: 1.0,
+            ..Faults::default()
+        })
+        .unwrap();
+    let failed = get(&client, &provider, "/user").send().await.unwrap();
+    assert_eq!(failed.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    provider.stop().await;
+}
+
+#[tokio::test]
+async fn requests_beyond_those_allowed_at_a_time_are_refused() {
+    let provider = start(|config| config.github.concurrent = 2).await;
+    let client = client();
+    let slow = || {
+        get(&client, &provider, "/user")
+            .header(faults::FAULT_HEADER, "latency=300ms")
+            .send()
+    };
+    let (a, b, c) = tokio::join!(slow(), slow(), slow());
+    let mut statuses = [a, b, c].map(|answer| answer.unwrap().status().as_u16());
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 200, 403]);
+    let stats = provider.stats();
+    assert_eq!((stats.concurrency.peak, stats.concurrency.breaches), (3, 1));
+    assert_eq!(stats.total.refused, 1);
+}

@@ -1,0 +1,16 @@
+//! The whole house: real processes, real NATS, Redis and Postgres, a provider that counts.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
+
+mod fleet {
+    pub(crate) mod failures;
+    pub(crate) mod limits;
+    pub(crate) mod one_event;
+    pub(crate) mod publishers;
+    pub(crate) mod shutdown;
+    pub(crate) mod world;
+}

@@ -1,0 +1,180 @@
+//! What goes wrong: retries, dead letters, killed workers, messages that are none.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use loadtest::provider::{Faults, ProviderConfig};
+use serde_json::json;
+use shared::dead_letter::DeadLetter;
+
+use super::world::{World, until};
+
+/// The dead letters, oldest first.
+async fn dead(world: &World) -> Vec<DeadLetter> {
+    let stream = world.js.get_stream("WEIR_DEAD").await.unwrap();
+    let state = stream.get_info().await.unwrap().state;
+    let mut letters = Vec::new();
+    for sequence in state.first_sequence..=state.last_sequence {
+        if let Ok(message) = stream.direct_get(sequence).await {
+            letters.extend(DeadLetter::read(&message));
+        }
+    }
+    letters
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_are_retried_on_schedule_and_end_as_dead_letters_with_their_history() {
+    let settings = [("WEIR_SERVICE_HTTP_RETRIES", "200ms, 300ms")];
+    let mut world = World::new(ProviderConfig::default(), &settings).await;
+    let ingest = world.fleet.start("ingest").await.unwrap();
+    let mut worker = world.fleet.start("worker").await.unwrap();
+
+    world
+        .provider
+        .set_faults(Faults {
+            errors: 1.0,
+            ..Faults::default()
+        })
+        .unwrap();
+    let event = json!({"v": 1, "type": "order.paid", "data": {"n": 1}, "id": "order-1", "later": "kept"});
+    let id = world.event(&ingest, "http", &event).await;
+    let row = world.result(&id).await;
+    assert_eq!(
+        (row.state.as_str(), row.attempts, row.code.as_str()),
+        ("dead", 3, "http_500")
+    );
+    let audit: Vec<(i32, String)> =
+        sqlx::query_as("SELECT attempt, outcome FROM audit WHERE event_id = $1 ORDER BY attempt")
+            .bind(&id)
+            .fetch_all(&world.database)
+            .await
+            .unwrap();
+    assert_eq!(
+        audit,
+        [
+            (1, "transient".into()),
+            (2, "transient".into()),
+            (3, "transient".into())
+        ]
+    );
+    let letters = until("the dead letter", async || {
+        Some(dead(&world).await).filter(|l| !l.is_empty())
+    })
+    .await;
+    let letter = &letters[0];
+    assert_eq!(
+        (letter.id.as_str(), letter.code.as_str(), letter.attempts),
+        ("order-1", "http_500", 3)
+    );
+    assert_eq!(letter.history.len(), 3, "{:?}", letter.history);
+    let event = shared::wire::decode(&letter.payload, shared::event::EventId::generate).unwrap();
+    assert_eq!(
+        (event.id.as_str(), event.extra.len()),
+        ("order-1", 1),
+        "unknown fields have survived"
+    );
+    assert_eq!(world.provider.calls(Some("order-1"), 10).len(), 3);
+
+    // Once the endpoint is well, a replay of the letter is all it takes, and the event is done.
+    world.provider.set_faults(Faults::default()).unwrap();
+    letter.replay(&world.js).await.unwrap();
+    let row = until("done", async || {
+        Some(world.result(&id).await).filter(|row| row.state == "done")
+    })
+    .await;
+    assert_eq!(row.attempts, 1, "a replay begins anew");
+    world.emptied("WEIR_http").await;
+    assert_eq!(worker.stop(Duration::from_secs(20)).await.unwrap(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_event_goes_to_the_dead_letters_bytes_intact_and_stalls_nothing() {
+    let mut world = World::new(ProviderConfig::default(), &[]).await;
+    let ingest = world.fleet.start("ingest").await.unwrap();
+    let mut worker = world.fleet.start("worker").await.unwrap();
+    let deep = [
+        vec![0x82, 0xa1, b'v', 1, 0xa4, b'd', b'a', b't', b'a'],
+        vec![0x91; 5000],
+    ]
+    .concat();
+    let bad: [Vec<u8>; 6] = [
+        b"\xc1\x00".to_vec(),
+        b"not an event".to_vec(),
+        b"{\"v\":1".to_vec(),
+        vec![0x81, 0xa1, b'v', 9],
+        vec![],
+        deep,
+    ];
+    for bytes in &bad {
+        world
+            .js
+            .publish("events.http", bytes.clone().into())
+            .await
+            .unwrap()
+            .await
+            .unwrap();
+    }
+    let id = world
+        .event(&ingest, "http", &json!({"v": 1, "type": "good"}))
+        .await;
+    assert_eq!(world.result(&id).await.state, "done");
+    let letters = until("six dead letters", async || {
+        Some(dead(&world).await).filter(|l| l.len() == bad.len())
+    })
+    .await;
+    let buried: BTreeSet<Vec<u8>> = letters.iter().map(|letter| letter.payload.to_vec()).collect();
+    assert_eq!(buried, bad.iter().cloned().collect());
+    assert!(
+        letters.iter().all(|letter| letter.code == "undecodable"),
+        "{letters:?}"
+    );
+    assert!(
+        letters
+            .iter()
+            .any(|letter| letter.reason.contains("field \"v\" is 9")),
+        "{letters:?}"
+    );
+    assert!(
+        letters.iter().all(|letter| letter.id.starts_with("WEIR_http:")),
+        "found again by its place"
+    );
+    world.emptied("WEIR_http").await;
+    assert_eq!(worker.stop(Duration::from_secs(20)).await.unwrap(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_killed_with_messages_in_hand_loses_nothing() {
+    let mut limits = ProviderConfig::default();
+    limits.faults.latency_p50_ms = 150.0;
+    let mut world = World::new(limits, &[("WEIR_SERVICE_HTTP_CONCURRENCY", "16")]).await;
+    let ingest = world.fleet.start("ingest").await.unwrap();
+    let mut ids = BTreeSet::new();
+    for n in 0..200 {
+        let event = json!({"v": 1, "type": "n", "id": format!("kill-{n}"), "data": n});
+        ids.insert(world.event(&ingest, "http", &event).await);
+    }
+    let mut doomed = world.fleet.start("worker").await.unwrap();
+    until("messages in hand", async || {
+        (world.provider.stats().total.calls >= 20).then_some(())
+    })
+    .await;
+    doomed.kill().await.unwrap();
+    let done: i64 = sqlx::query_scalar("SELECT count(*) FROM results")
+        .fetch_one(&world.database)
+        .await
+        .unwrap();
+    assert!(done < 200, "it was killed in the midst of it");
+    let mut heir = world.fleet.start("worker").await.unwrap();
+    world.emptied("WEIR_http").await;
+    let kept: Vec<String> = sqlx::query_scalar("SELECT event_id FROM results WHERE state = 'done'")
+        .fetch_all(&world.database)
+        .await
+        .unwrap();
+    assert_eq!(kept.into_iter().collect::<BTreeSet<_>>(), ids);
+    let doubled = world.provider.stats().doubled.count;
+    assert!(
+        doubled <= 16,
+        "only what was in flight may have been called twice: {doubled}"
+    );
+    assert_eq!(heir.stop(Duration::from_secs(20)).await.unwrap(), Some(0));
+}

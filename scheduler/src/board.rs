@@ -1,0 +1,116 @@
+//! The latest observation of each service and how old it is. An old one is shown as old, never as current.
+
+use std::collections::BTreeMap;
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use shared::subject::Service;
+use tokio::time::Instant;
+
+use crate::observe::Observation;
+
+/// After how many intervals without a new observation the last one is stale.
+const FRESH_INTERVALS: u32 = 3;
+
+/// What one replica knows.
+#[derive(Debug)]
+pub struct Board {
+    fresh_for: Duration,
+    /// `None` until a service was observed for the first time.
+    latest: RwLock<BTreeMap<Service, Option<(Observation, Instant)>>>,
+}
+
+/// What is known of a service right now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Known {
+    /// Observed within the last three intervals.
+    Fresh(Observation, Duration),
+    /// Observed longer ago: how it was, and how long ago.
+    Stale(Observation, Duration),
+    /// Never observed.
+    Never,
+}
+
+impl Board {
+    /// Nothing known yet of these services.
+    pub fn new(services: &[Service], interval: Duration) -> Self {
+        let latest = services.iter().map(|service| (service.clone(), None)).collect();
+        Self {
+            fresh_for: interval * FRESH_INTERVALS,
+            latest: RwLock::new(latest),
+        }
+    }
+
+    /// Takes a new observation.
+    pub fn put(&self, service: Service, observation: Observation) {
+        let mut latest = self.latest.write().unwrap_or_else(PoisonError::into_inner);
+        latest.insert(service, Some((observation, Instant::now())));
+    }
+
+    /// What is known of every service, by name.
+    pub fn all(&self) -> Vec<(Service, Known)> {
+        let latest = self.latest.read().unwrap_or_else(PoisonError::into_inner);
+        let known = |entry: &Option<(Observation, Instant)>| match entry {
+            None => Known::Never,
+            Some((observation, at)) => {
+                let age = at.elapsed();
+                if age <= self.fresh_for {
+                    Known::Fresh(observation.clone(), age)
+                } else {
+                    Known::Stale(observation.clone(), age)
+                }
+            }
+        };
+        latest
+            .iter()
+            .map(|(service, entry)| (service.clone(), known(entry)))
+            .collect()
+    }
+
+    /// Whether every service was observed lately; otherwise which was not.
+    pub fn fresh(&self) -> Result<(), String> {
+        let missing: Vec<String> = self
+            .all()
+            .into_iter()
+            .filter_map(|(service, known)| match known {
+                Known::Fresh(..) => None,
+                Known::Stale(_, age) => Some(format!("{service} was last observed {} s ago", age.as_secs())),
+                Known::Never => Some(format!("{service} was never observed")),
+            })
+            .collect();
+        if missing.is_empty() {
+            Ok(())
+        } else {
+            Err(missing.join(", "))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_observation_ages_and_is_never_taken_for_a_new_one() {
+        let http = Service::new("http").unwrap();
+        let board = Board::new(std::slice::from_ref(&http), Duration::from_secs(5));
+        assert_eq!(board.all(), [(http.clone(), Known::Never)]);
+        assert!(board.fresh().unwrap_err().contains("http was never observed"));
+        let observation = Observation {
+            lanes: Vec::new(),
+            retrying: 1,
+            dead: 2,
+            oldest_at: None,
+            observed_at: 7,
+        };
+        board.put(http.clone(), observation.clone());
+        tokio::time::advance(Duration::from_secs(15)).await;
+        board.fresh().unwrap();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(
+            board.all(),
+            [(http, Known::Stale(observation, Duration::from_secs(16)))]
+        );
+        assert!(board.fresh().unwrap_err().contains("16 s ago"));
+    }
+}

@@ -1,0 +1,103 @@
+//! The scheduler: any number of replicas observe the queues and answer; one of them, the leader, does the jobs.
+//!
+//! [`observe`] reads what waits where, [`board`] keeps the latest of it with its age, [`api`] and [`metrics`] show
+//! it. [`leader`] elects one replica, whose [`backstop`] buries messages that were delivered too often.
+
+pub mod api;
+pub mod backstop;
+pub mod board;
+pub mod config;
+pub mod leader;
+pub mod metrics;
+pub mod observe;
+
+use std::sync::Arc;
+
+use prometheus_client::registry::Registry;
+use shared::connect::{self, ConnectError};
+use shared::health::Health;
+use shared::lifecycle::{OnEnd, OnShutdown, Tasks, Unclean};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use crate::config::Config;
+
+use crate::board::Board;
+use crate::leader::{Candidate, Leadership};
+use crate::metrics::Metrics;
+
+/// Why the scheduler stopped other than in order.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No connection could be set up.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The HTTP server failed.
+    #[error("serving HTTP: {0}")]
+    Serve(#[from] std::io::Error),
+    /// A task failed, or was still at work at the deadline.
+    #[error(transparent)]
+    Unclean(#[from] Unclean),
+}
+
+/// Runs a replica until `shutdown` is cancelled. Leadership is given back before this returns.
+pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationToken) -> Result<(), RunError> {
+    let (client, js) = connect::nats(&config.fleet, "weir-scheduler").await?;
+    let board = Arc::new(Board::new(&config.fleet.services, config.interval));
+    let leadership = Leadership::new();
+    let mut registry = Registry::default();
+    let metrics = Metrics::new(&mut registry, Arc::clone(&board), leadership.clone());
+
+    let tasks = Tasks::new(shutdown.clone());
+    let observer = observe::Observer {
+        js: js.clone(),
+        services: config.fleet.services.clone(),
+        streams: config.fleet.streams.clone(),
+        interval: config.interval,
+        board: Arc::clone(&board),
+        metrics: metrics.clone(),
+    };
+    tasks.spawn("observe", OnEnd::Restart, OnShutdown::Abort, move || {
+        observer.clone().run()
+    });
+    let candidate = Candidate::new(js.clone(), config.fleet.streams.clone(), leadership.clone());
+    let token = shutdown.clone();
+    tasks.spawn("leader", OnEnd::Restart, OnShutdown::Wait, move || {
+        candidate.clone().stand(token.clone())
+    });
+    let (token, jobs) = (
+        shutdown.clone(),
+        backstop::Backstop {
+            js,
+            leadership,
+            metrics,
+        },
+    );
+    tasks.spawn("backstop", OnEnd::Restart, OnShutdown::Wait, move || {
+        jobs.clone().run(token.clone())
+    });
+
+    let seen = Arc::clone(&board);
+    let health = Health::new(shutdown.clone())
+        .nats(client)
+        .check("observation", move || {
+            let seen = Arc::clone(&seen);
+            async move { seen.fresh() }
+        });
+    let routes = api::routes(board).merge(health.routes(registry));
+    let server = axum::serve(listener, routes).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    let overdue = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(config.fleet.shutdown_deadline / 2).await;
+    };
+    // A client that never reads its answer must not keep the leadership from being given back in time.
+    let served = tokio::select! {
+        served = server => served,
+        () = overdue => Ok(()),
+    };
+    shutdown.cancel();
+    tasks
+        .drain(tokio::time::Instant::now() + config.fleet.shutdown_deadline / 3)
+        .await?;
+    Ok(served?)
+}

@@ -1,0 +1,237 @@
+//! What waits in the fleet, read through the JetStream API: the leader of a stream answers it, while a follower's
+//! monitoring page may show zero for what the leader knows to be thousands.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_nats::jetstream;
+use futures_util::TryStreamExt;
+use futures_util::future::{join_all, try_join_all};
+use serde::{Deserialize, Serialize};
+use shared::config::fleet::Streams;
+use shared::subject::{DEAD, DEAD_STREAM, Lane, RETRY_SCHEDULED, RETRY_STREAM, Service};
+use shared::telemetry::propagation::millis;
+use shared::topology::{self, TopologyError};
+use tokio::time::MissedTickBehavior;
+
+use crate::board::Board;
+use crate::metrics::Metrics;
+
+/// What waits in one lane of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaneDepth {
+    /// The lane's name.
+    pub lane: String,
+    /// Messages that no worker has got yet.
+    pub pending: u64,
+    /// Messages that a worker has got and not settled.
+    pub unacked: u64,
+    /// `pending` and `unacked`: all that is left to do.
+    pub waiting: u64,
+    /// Of the unacked ones, those that were delivered more than once.
+    pub redelivered: u64,
+}
+
+/// What waits of one service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    /// Most urgent first.
+    pub lanes: Vec<LaneDepth>,
+    /// Retries that wait for their time.
+    pub retrying: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// When the oldest message that waits was kept, milliseconds since the Unix epoch; `None` when none waits.
+    pub oldest_at: Option<u64>,
+    /// When this was read, milliseconds since the Unix epoch.
+    pub observed_at: u64,
+}
+
+impl Observation {
+    /// A figure of all lanes together.
+    pub fn sum(&self, figure: impl Fn(&LaneDepth) -> u64) -> u64 {
+        self.lanes.iter().map(figure).sum()
+    }
+
+    /// How long the oldest message had waited when this was read.
+    pub fn oldest_age(&self) -> Option<Duration> {
+        self.oldest_at
+            .map(|at| Duration::from_millis(self.observed_at.saturating_sub(at)))
+    }
+}
+
+/// A figure that could not be read, which is not the same as zero.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} cannot be read: {why}")]
+pub struct Unknown {
+    what: String,
+    why: String,
+}
+
+impl Unknown {
+    fn of<E: std::error::Error>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
+        let what = what.into();
+        move |error| Self {
+            what,
+            why: error.to_string(),
+        }
+    }
+}
+
+/// Reads what waits of each of these services; what is unknown of one does not hide the others.
+pub async fn observe(
+    js: &jetstream::Context,
+    services: &[Service],
+) -> BTreeMap<Service, Result<Observation, Unknown>> {
+    let (retries, dead) = tokio::join!(
+        counts(js, RETRY_STREAM, RETRY_SCHEDULED),
+        counts(js, DEAD_STREAM, DEAD)
+    );
+    let of = |counts: &Result<HashMap<String, u64>, Unknown>, service: &Service| match counts {
+        Ok(counts) => Ok(counts.get(service.as_str()).copied().unwrap_or(0)),
+        Err(unknown) => Err(unknown.clone()),
+    };
+    join_all(services.iter().map(|service| {
+        let figures = of(&retries, service).and_then(|retrying| Ok((retrying, of(&dead, service)?)));
+        async move {
+            let observed = match figures {
+                Ok((retrying, dead)) => one(js, service, retrying, dead).await,
+                Err(unknown) => Err(unknown),
+            };
+            (service.clone(), observed)
+        }
+    }))
+    .await
+    .into_iter()
+    .collect()
+}
+
+async fn one(
+    js: &jetstream::Context,
+    service: &Service,
+    retrying: u64,
+    dead: u64,
+) -> Result<Observation, Unknown> {
+    let name = service.stream();
+    let stream = js
+        .get_stream(&name)
+        .await
+        .map_err(Unknown::of(format!("stream {name}")))?;
+    let lanes = try_join_all(Lane::ALL.map(|lane| {
+        let stream = &stream;
+        let what = format!("consumer {name}/{lane}");
+        async move {
+            let info = stream
+                .consumer_info(lane.as_str())
+                .await
+                .map_err(Unknown::of(what))?;
+            let (pending, unacked) = (info.num_pending, info.num_ack_pending as u64);
+            Ok(LaneDepth {
+                lane: lane.as_str().into(),
+                pending,
+                unacked,
+                waiting: pending + unacked,
+                redelivered: info.num_redelivered as u64,
+            })
+        }
+    }))
+    .await?;
+    let state = &stream.cached_info().state;
+    let oldest_at = (state.messages > 0).then(|| millis(state.first_timestamp.into()));
+    Ok(Observation {
+        lanes,
+        retrying,
+        dead,
+        oldest_at,
+        observed_at: millis(SystemTime::now()),
+    })
+}
+
+/// Messages of a stream on subjects below `prefix`, by service, which is the token after it. The server lists subjects in pages, and each
+/// page is added up and dropped: memory does not grow with the number of retries.
+async fn counts(js: &jetstream::Context, name: &str, prefix: &str) -> Result<HashMap<String, u64>, Unknown> {
+    let stream = js
+        .get_stream(name)
+        .await
+        .map_err(Unknown::of(format!("stream {name}")))?;
+    let mut counts = HashMap::new();
+    if stream.cached_info().state.messages == 0 {
+        return Ok(counts);
+    }
+    let unknown = || format!("subjects of stream {name}");
+    let below = format!("{prefix}.>");
+    let mut subjects = stream
+        .info_with_subjects(below)
+        .await
+        .map_err(Unknown::of(unknown()))?;
+    while let Some((subject, count)) = subjects.try_next().await.map_err(Unknown::of(unknown()))? {
+        let rest = subject
+            .strip_prefix(prefix)
+            .and_then(|rest| rest.strip_prefix('.'));
+        if let Some(service) = rest.and_then(|rest| rest.split('.').next()) {
+            match counts.get_mut(service) {
+                Some(total) => *total += count as u64,
+                None => drop(counts.insert(service.to_owned(), count as u64)),
+            }
+        }
+    }
+    Ok(counts)
+}
+
+/// The task that observes, in every replica.
+#[derive(Debug, Clone)]
+pub struct Observer {
+    /// Whom to ask.
+    pub js: jetstream::Context,
+    /// What to look at.
+    pub services: Vec<Service>,
+    /// How the streams should be.
+    pub streams: Streams,
+    /// Pause between two observations.
+    pub interval: Duration,
+    /// Where the latest goes.
+    pub board: Arc<Board>,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+impl Observer {
+    /// Makes the streams once, then observes for ever.
+    pub async fn run(self) -> Result<(), TopologyError> {
+        let drift = topology::ensure(&self.js, &self.services, &self.streams).await?;
+        for found in &drift {
+            tracing::warn!(
+                object = found.object,
+                setting = found.setting,
+                is = found.is,
+                should = found.should,
+                "the topology is not as the settings say"
+            );
+        }
+        self.metrics.drift.set(drift.len() as i64);
+        let mut ticks = tokio::time::interval(self.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut known = true;
+        loop {
+            ticks.tick().await;
+            let mut trouble = None;
+            for (service, observed) in observe(&self.js, &self.services).await {
+                match observed {
+                    Ok(observation) => self.board.put(service, observation),
+                    Err(unknown) => {
+                        self.metrics.unknown.inc();
+                        trouble = Some((service, unknown));
+                    }
+                }
+            }
+            // Told when it begins and when it ends, not every few seconds in between.
+            match (&trouble, known) {
+                (Some((service, error)), true) => tracing::warn!(%service, %error, "depths are unknown"),
+                (None, false) => tracing::info!("depths are known again"),
+                _ => {}
+            }
+            known = trouble.is_none();
+        }
+    }
+}

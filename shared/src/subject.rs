@@ -1,0 +1,272 @@
+//! Every name that lives on the NATS server: streams, subjects, consumers, buckets, headers. Nothing else in the
+//! project spells one out.
+
+use std::fmt;
+
+use async_nats::HeaderMap;
+
+use crate::event::{Invalid, Tenant};
+
+/// Subjects of events: `events.<service>[.<lane>[.<tenant>]]`.
+pub const EVENTS: &str = "events";
+/// Stream of scheduled retries.
+pub const RETRY_STREAM: &str = "WEIR_RETRY";
+/// Stream of dead letters.
+pub const DEAD_STREAM: &str = "WEIR_DEAD";
+/// Stream of the server's advisories that a message was delivered too often.
+pub const EXHAUSTED_STREAM: &str = "WEIR_EXHAUSTED";
+/// The one consumer of [`EXHAUSTED_STREAM`].
+pub const EXHAUSTED_CONSUMER: &str = "backstop";
+/// Where the server tells that a message was delivered too often, for every stream of the account.
+pub const EXHAUSTED_ADVISORY: &str = "$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.*.*";
+/// Subjects of dead letters: `dead.<service>`.
+pub const DEAD: &str = "dead";
+/// Subjects of retries that wait for their time.
+pub const RETRY_SCHEDULED: &str = "retry.sched";
+/// Subjects of retries whose time has come.
+pub const RETRY_DUE: &str = "retry.due";
+/// Key-value bucket in which schedulers elect their leader.
+pub const LEADER_BUCKET: &str = "weir_leader";
+
+/// The headers that Weir reads and writes. Read them with [`header`], whatever their case.
+pub mod headers {
+    /// The id by which the server drops duplicates.
+    pub const MESSAGE_ID: &str = "Nats-Msg-Id";
+    /// W3C trace context.
+    pub const TRACEPARENT: &str = "traceparent";
+    /// W3C trace context, vendor part.
+    pub const TRACESTATE: &str = "tracestate";
+    /// `zstd` when the payload is compressed.
+    pub const CONTENT_ENCODING: &str = "Content-Encoding";
+    /// The event's id, where the message id cannot carry it (retries and replays have message ids of their own).
+    pub const ID: &str = "Weir-Id";
+    /// Attempts that failed before this delivery; missing: 0.
+    pub const ATTEMPTS: &str = "Weir-Attempts";
+    /// What became of them: JSON array of `{at, code, detail}`, oldest first, bounded.
+    pub const HISTORY: &str = "Weir-History";
+    /// When the event was first kept, milliseconds since the Unix epoch.
+    pub const ACCEPTED: &str = "Weir-Accepted";
+    /// Why it is a dead letter, one word: `undecodable`, `http_404`, `exhausted`.
+    pub const DEAD_CODE: &str = "Weir-Dead-Code";
+    /// Why it is a dead letter, for people.
+    pub const DEAD_REASON: &str = "Weir-Dead-Reason";
+    /// When it died, milliseconds since the Unix epoch.
+    pub const DEAD_AT: &str = "Weir-Dead-At";
+    /// The subject it lay on.
+    pub const DEAD_SUBJECT: &str = "Weir-Dead-Subject";
+    /// The stream it lay in.
+    pub const DEAD_STREAM: &str = "Weir-Dead-Stream";
+    /// Its sequence there.
+    pub const DEAD_SEQUENCE: &str = "Weir-Dead-Sequence";
+    /// When to deliver a scheduled message: `@at <RFC 3339>`.
+    pub const SCHEDULE: &str = "Nats-Schedule";
+    /// Where to deliver it.
+    pub const SCHEDULE_TARGET: &str = "Nats-Schedule-Target";
+}
+
+/// A header's value, whatever case its name was written in: NATS keeps case, and Go clients write `Traceparent`.
+pub fn header<'a>(headers: Option<&'a HeaderMap>, name: &str) -> Option<&'a str> {
+    let headers = headers?;
+    if let Some(value) = headers.get(name) {
+        return Some(value.as_str());
+    }
+    headers
+        .iter()
+        .find(|(n, _)| <_ as AsRef<str>>::as_ref(*n).eq_ignore_ascii_case(name))
+        .and_then(|(_, values)| values.first())
+        .map(async_nats::HeaderValue::as_str)
+}
+
+/// A message's headers as they may be published anew: without those named and without all of the server's own
+/// (`Nats-*`: the server refuses some of them, obeys others a second time), whatever their case.
+pub fn without(headers: Option<&HeaderMap>, names: &[&str]) -> HeaderMap {
+    let mut kept = HeaderMap::new();
+    for (name, values) in headers.into_iter().flat_map(HeaderMap::iter) {
+        let text: &str = name.as_ref();
+        let servers_own = text
+            .get(..5)
+            .is_some_and(|start| start.eq_ignore_ascii_case("nats-"));
+        if !servers_own && !names.iter().any(|dropped| dropped.eq_ignore_ascii_case(text)) {
+            for value in values {
+                kept.append(name.clone(), value.clone());
+            }
+        }
+    }
+    kept
+}
+
+/// The name of a service: `[a-z][a-z0-9-]{0,31}`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Service(Box<str>);
+
+impl Service {
+    /// Checks and takes a name.
+    pub fn new(name: impl Into<Box<str>>) -> Result<Self, Invalid> {
+        let name = name.into();
+        let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if (1..=32).contains(&name.len()) && name.as_bytes()[0].is_ascii_lowercase() && name.bytes().all(fits)
+        {
+            Ok(Self(name))
+        } else {
+            Err(Invalid("must be 1 to 32 of a-z 0-9 -, a letter first"))
+        }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The stream that keeps its events.
+    pub fn stream(&self) -> String {
+        format!("WEIR_{}", self.0)
+    }
+
+    /// The service whose stream has this name.
+    pub fn of_stream(stream: &str) -> Option<Self> {
+        stream.strip_prefix("WEIR_").and_then(|name| Self::new(name).ok())
+    }
+
+    /// Where its events are published.
+    pub fn subject(&self, lane: Lane, tenant: Option<&Tenant>) -> String {
+        match tenant {
+            Some(tenant) => format!("{EVENTS}.{}.{lane}.{}", self.0, tenant.as_str()),
+            None if lane == Lane::Normal => format!("{EVENTS}.{}", self.0),
+            None => format!("{EVENTS}.{}.{lane}", self.0),
+        }
+    }
+
+    /// Every subject that its stream takes.
+    pub fn subjects(&self) -> Vec<String> {
+        Lane::ALL
+            .iter()
+            .flat_map(|lane| self.lane_subjects(*lane))
+            .collect()
+    }
+
+    /// The subjects of one lane; a subject that names no lane is in the normal one.
+    pub fn lane_subjects(&self, lane: Lane) -> Vec<String> {
+        let lane_subject = format!("{EVENTS}.{}.{lane}", self.0);
+        let tenants = format!("{lane_subject}.*");
+        match lane {
+            Lane::Normal => vec![format!("{EVENTS}.{}", self.0), lane_subject, tenants],
+            Lane::High | Lane::Low => vec![lane_subject, tenants],
+        }
+    }
+
+    /// Where its dead letters lie.
+    pub fn dead(&self) -> String {
+        format!("{DEAD}.{}", self.0)
+    }
+
+    /// Where a retry of this message waits, a subject of its own (the server keeps one schedule a subject), and
+    /// where it goes when it is due.
+    pub fn retry(&self, lane: Lane, tenant: Option<&str>, token: &str) -> (String, String) {
+        let tenant = tenant.map(|t| format!(".{t}")).unwrap_or_default();
+        (
+            format!("{RETRY_SCHEDULED}.{}.{token}", self.0),
+            format!("{RETRY_DUE}.{}.{lane}{tenant}", self.0),
+        )
+    }
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The three lanes of a service; each has one durable consumer of the lane's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Lane {
+    /// Priorities 8 to 10.
+    High,
+    /// Priorities 4 to 7, and events that name no lane.
+    Normal,
+    /// Priorities 1 to 3.
+    Low,
+}
+
+impl Lane {
+    /// All lanes, most urgent first.
+    pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
+
+    /// The subject token, which is the consumer's name too.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Low => "low",
+        }
+    }
+
+    fn parse(token: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|lane| lane.as_str() == token)
+    }
+}
+
+impl fmt::Display for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The lane and tenant that an event's subject names.
+pub fn lane_and_tenant(subject: &str) -> (Lane, Option<&str>) {
+    let mut tokens = subject.split('.').skip(2);
+    let lane = tokens.next().and_then(Lane::parse).unwrap_or(Lane::Normal);
+    (lane, tokens.next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subjects_round_trip() {
+        let github = Service::new("github").unwrap();
+        let tenant = Tenant::new("acme").unwrap();
+        assert_eq!(github.subject(Lane::Normal, None), "events.github");
+        assert_eq!(
+            github.subject(Lane::High, Some(&tenant)),
+            "events.github.high.acme"
+        );
+        assert_eq!(lane_and_tenant("events.github"), (Lane::Normal, None));
+        assert_eq!(lane_and_tenant("events.github.low"), (Lane::Low, None));
+        assert_eq!(
+            lane_and_tenant("events.github.high.acme"),
+            (Lane::High, Some("acme"))
+        );
+        assert_eq!(Service::of_stream(&github.stream()), Some(github));
+        assert_eq!(Service::of_stream(RETRY_STREAM), None);
+    }
+
+    #[test]
+    fn names_that_would_break_a_subject_are_refused() {
+        for bad in ["", "Git", "9lives", "a.b", "a b", "a*", "a>", &"a".repeat(33)] {
+            assert!(Service::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn headers_are_found_whatever_their_case() {
+        let mut map = HeaderMap::new();
+        map.insert("Traceparent", "00-a-b-01");
+        assert_eq!(header(Some(&map), headers::TRACEPARENT), Some("00-a-b-01"));
+        assert_eq!(header(Some(&map), headers::TRACESTATE), None);
+        assert_eq!(header(None, headers::TRACESTATE), None);
+        map.insert("nats-stream-source", "x");
+        map.insert("WEIR-ID", "y");
+        let kept = without(Some(&map), &[headers::ID]);
+        assert_eq!(
+            (kept.len(), header(Some(&kept), headers::TRACEPARENT)),
+            (1, Some("00-a-b-01"))
+        );
+    }
+}

@@ -1,0 +1,256 @@
+//! The worker's settings.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use shared::backoff::Schedule;
+use shared::config::reader::without_password;
+use shared::config::{Fleet, Reader};
+use shared::limiter::Limit;
+use shared::subject::Service;
+
+use crate::handler::Kind;
+
+/// Prefixes of the settings that only workers read.
+pub const OWN: [&str; 2] = ["WEIR_WORKER_", "WEIR_SERVICE_"];
+
+/// Settings of a worker.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What the whole fleet shares.
+    pub fleet: Fleet,
+    /// `WEIR_WORKER_LISTEN`: health and metrics.
+    pub listen: SocketAddr,
+    /// `WEIR_WORKER_NAME`: who acted, in the audit log and the server's list of connections.
+    pub name: String,
+    /// `WEIR_REDIS_URL`.
+    pub redis_url: String,
+    /// `WEIR_POSTGRES_URL`; `None` for `none`: nothing is recorded and duplicates later than the deduplication
+    /// window are not found.
+    pub postgres_url: Option<String>,
+    /// `WEIR_WORKER_POSTGRES_CONNECTIONS`: most connections of this process.
+    pub postgres_connections: u32,
+    /// `WEIR_WORKER_BATCH`: most messages asked for at once.
+    pub batch: usize,
+    /// The services that this worker works for.
+    pub services: Vec<ServiceConfig>,
+}
+
+/// Settings of one service: `WEIR_SERVICE_<NAME>_*`.
+#[derive(Debug, Clone)]
+pub struct ServiceConfig {
+    /// Its name.
+    pub service: Service,
+    /// `_HANDLER`: which code handles it; by default the one of the service's name.
+    pub kind: Kind,
+    /// `_CONCURRENCY`: events in flight at once in this worker.
+    pub concurrency: usize,
+    /// `_TIMEOUT`: longest time for one attempt.
+    pub timeout: Duration,
+    /// `_LIMIT`: calls that the API allows the credential; `None` for `none`.
+    pub limit: Option<Limit>,
+    /// `_RETRIES`: delays before the next attempts.
+    pub retries: Schedule,
+    /// `_URL`: where the API is, or where to deliver.
+    pub url: String,
+    /// `_TOKEN`: the credential of an API.
+    pub token: Option<String>,
+    /// `_SECRET`: signs deliveries (`whsec_…`).
+    pub secret: Option<String>,
+}
+
+impl Config {
+    /// Reads all of them.
+    pub fn read(reader: &mut Reader<'_>) -> Self {
+        let fleet = Fleet::read(reader);
+        let all: Vec<_> = fleet.services.iter().map(Service::as_str).collect();
+        let services = reader.list("WEIR_WORKER_SERVICES", &all.join(","), |name| {
+            let known = fleet.services.iter().find(|service| service.as_str() == name);
+            known.cloned().ok_or_else(|| "is not in WEIR_SERVICES".to_owned())
+        });
+        for other in fleet
+            .services
+            .iter()
+            .filter(|service| !services.contains(service))
+        {
+            reader.foreign(prefix(other) + "_");
+        }
+        let listen = SocketAddr::from(([0, 0, 0, 0], 8081));
+        let postgres = reader.with(
+            "WEIR_POSTGRES_URL",
+            String::new(),
+            postgres_url,
+            |url: &String| without_password(url),
+        );
+        if postgres.is_empty() {
+            reader.problem(
+                "WEIR_POSTGRES_URL",
+                "is missing: where results are kept (`none` to keep none)",
+            );
+        }
+        Self {
+            listen: reader.parsed("WEIR_WORKER_LISTEN", listen),
+            name: reader.text("WEIR_WORKER_NAME", &default_name()),
+            redis_url: reader.url("WEIR_REDIS_URL", "redis://127.0.0.1:6379", &["redis", "rediss"]),
+            postgres_url: Some(postgres).filter(|url| url != "none"),
+            postgres_connections: reader.number("WEIR_WORKER_POSTGRES_CONNECTIONS", 8, 1..=50) as u32,
+            batch: reader.number("WEIR_WORKER_BATCH", 512, 1..=5_000) as usize,
+            services: services
+                .into_iter()
+                .map(|service| ServiceConfig::read(reader, service))
+                .collect(),
+            fleet,
+        }
+    }
+}
+
+impl ServiceConfig {
+    fn read(reader: &mut Reader<'_>, service: Service) -> Self {
+        let prefix = prefix(&service);
+        let name = |suffix: &str| format!("{prefix}_{suffix}");
+        let kind = match reader.optional(&name("HANDLER")) {
+            Some(handler) => Kind::named(&handler).ok_or(handler),
+            None => Kind::named(service.as_str()).ok_or_else(String::new),
+        };
+        let kind = kind.unwrap_or_else(|handler| {
+            let given = if handler.is_empty() {
+                "is missing".into()
+            } else {
+                format!("is {handler:?}")
+            };
+            reader.problem(
+                &name("HANDLER"),
+                format!("{given}: must be one of {}", Kind::names()),
+            );
+            Kind::Http
+        });
+        let second = Duration::from_secs(1);
+        let timeout = reader.duration(
+            &name("TIMEOUT"),
+            second * 30,
+            Duration::from_millis(10)..=second * 3600,
+        );
+        let limit = reader.with(
+            &name("LIMIT"),
+            kind.default_limit(),
+            |text| {
+                if text == "none" {
+                    Ok(None)
+                } else {
+                    text.parse().map(Some)
+                }
+            },
+            |limit| limit.map_or("none".into(), |limit| limit.to_string()),
+        );
+        let url = reader.url(&name("URL"), kind.default_url(), &["http", "https"]);
+        if url.is_empty() {
+            reader.problem(
+                &name("URL"),
+                "is missing: where events of this service are delivered",
+            );
+        }
+        let secret = reader.secret(&name("SECRET"));
+        if let Some(Err(what)) = secret.as_deref().map(crate::handler::http::key) {
+            reader.problem(&name("SECRET"), what);
+        }
+        Self {
+            concurrency: reader.number(&name("CONCURRENCY"), kind.default_concurrency(), 1..=100_000)
+                as usize,
+            retries: reader.parsed(&name("RETRIES"), Schedule::default()),
+            token: reader.secret(&name("TOKEN")),
+            secret,
+            service,
+            kind,
+            timeout,
+            limit,
+            url: url.trim_end_matches('/').to_owned(),
+        }
+    }
+}
+
+/// `WEIR_SERVICE_<NAME>`.
+fn prefix(service: &Service) -> String {
+    format!(
+        "WEIR_SERVICE_{}",
+        service.as_str().to_ascii_uppercase().replace('-', "_")
+    )
+}
+
+fn postgres_url(text: &str) -> Result<String, String> {
+    if text == "none" || text.starts_with("postgres://") || text.starts_with("postgresql://") {
+        Ok(text.to_owned())
+    } else {
+        Err("must begin with postgres:// (or be `none`)".into())
+    }
+}
+
+fn default_name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("{}-{}", host.trim(), std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use shared::config::Problems;
+
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Config, Problems> {
+        let env: BTreeMap<_, _> = pairs
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
+            .collect();
+        let mut reader = Reader::new(&env);
+        let config = Config::read(&mut reader);
+        reader.finish(&OWN, config).map(|(config, _)| config)
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_providers() {
+        let config = read(&[("WEIR_POSTGRES_URL", "postgres://u@h/db")]).unwrap();
+        let github = &config.services[0];
+        assert_eq!((github.service.as_str(), github.concurrency), ("github", 20));
+        assert_eq!(github.limit.unwrap().to_string(), "5000 per hour, burst 100");
+        let slack = &config.services[1];
+        assert_eq!(slack.limit.unwrap().to_string(), "100 per minute, burst 20");
+        assert_eq!(
+            (slack.concurrency, slack.url.as_str()),
+            (10, "https://slack.com/api")
+        );
+    }
+
+    #[test]
+    fn every_wrong_setting_is_named_at_once() {
+        let Problems(lines) = read(&[
+            ("WEIR_SERVICES", "github,acme,http"),
+            ("WEIR_SERVICE_GITHUB_LIMIT", "lots"),
+            ("WEIR_SERVICE_GITHUB_CONCURRENCY", "0"),
+            ("WEIR_SERVICE_GITHUB_RETRYS", "5s"),
+            ("WEIR_SERVICE_HTTP_SECRET", "hunter2"),
+            ("WEIR_POSTGRES_URL", "mysql://x"),
+            ("WEIR_WORKER_SERVICES", "github,acme,http,jira"),
+        ])
+        .unwrap_err();
+        for (setting, says) in [
+            ("WEIR_SERVICE_GITHUB_LIMIT", "5000 per hour"),
+            ("WEIR_SERVICE_GITHUB_CONCURRENCY", "not within 1"),
+            (
+                "WEIR_SERVICE_GITHUB_RETRYS",
+                "did you mean WEIR_SERVICE_GITHUB_RETRIES?",
+            ),
+            ("WEIR_SERVICE_ACME_HANDLER", "is missing"),
+            ("WEIR_SERVICE_HTTP_URL", "is missing"),
+            ("WEIR_SERVICE_HTTP_SECRET", "whsec_"),
+            ("WEIR_POSTGRES_URL", "postgres://"),
+            ("WEIR_WORKER_SERVICES", "\"jira\""),
+        ] {
+            assert!(
+                lines.iter().any(|l| l.starts_with(setting) && l.contains(says)),
+                "{setting}: {lines:#?}"
+            );
+        }
+        assert!(!lines.concat().contains("hunter2"), "a secret is never shown");
+    }
+}

@@ -1,0 +1,160 @@
+//! One delivery of a message: what the server handed us and must be told about. Settling consumes it.
+
+use std::time::{Duration, SystemTime};
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use shared::dead_letter::{self, Attempt};
+use shared::event::{Event, EventId};
+use shared::subject::{Lane, header, headers, lane_and_tenant};
+use shared::telemetry::propagation::millis;
+use shared::wire::{self, WireError};
+
+/// A message that the server waits to hear about. Dropped unsettled, it is told in the log and comes again after the
+/// ack wait.
+#[derive(Debug)]
+pub struct Delivery {
+    message: async_nats::Message,
+    client: async_nats::Client,
+    /// Its sequence in the stream: the same at every delivery of this message.
+    pub sequence: u64,
+    /// How often it was delivered, this time included.
+    pub delivered: u64,
+    /// When the server kept the message, milliseconds since the Unix epoch.
+    kept: u64,
+    settled: bool,
+}
+
+impl Delivery {
+    /// Takes a message that came over a pull; `None` when it is no JetStream delivery.
+    pub fn new(
+        client: &async_nats::Client,
+        js: &async_nats::jetstream::Context,
+        message: async_nats::Message,
+    ) -> Option<Self> {
+        let message = async_nats::jetstream::Message {
+            context: js.clone(),
+            message,
+        };
+        let info = message.info().ok()?;
+        let (sequence, delivered) = (info.stream_sequence, info.delivered.max(1) as u64);
+        let kept = millis(SystemTime::from(info.published));
+        Some(Self {
+            message: message.message,
+            client: client.clone(),
+            sequence,
+            delivered,
+            kept,
+            settled: false,
+        })
+    }
+
+    /// The subject it lies on.
+    pub fn subject(&self) -> &str {
+        &self.message.subject
+    }
+
+    /// Its lane and tenant.
+    pub fn lane_and_tenant(&self) -> (Lane, Option<&str>) {
+        lane_and_tenant(&self.message.subject)
+    }
+
+    /// Its headers.
+    pub fn headers(&self) -> Option<&HeaderMap> {
+        self.message.headers.as_ref()
+    }
+
+    /// Its bytes as they came.
+    pub fn payload(&self) -> Bytes {
+        self.message.payload.clone()
+    }
+
+    /// How many bytes came.
+    pub fn payload_len(&self) -> usize {
+        self.message.payload.len()
+    }
+
+    /// Attempts that failed before this one, in earlier messages of the same event.
+    pub fn failed_attempts(&self) -> u32 {
+        header(self.headers(), headers::ATTEMPTS)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0)
+    }
+
+    /// What became of them.
+    pub fn history(&self) -> Vec<Attempt> {
+        dead_letter::history(self.headers())
+    }
+
+    /// When the event was first kept, milliseconds since the Unix epoch.
+    pub fn accepted(&self) -> u64 {
+        header(self.headers(), headers::ACCEPTED)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(self.kept)
+    }
+
+    /// The id of the event where its bytes do not tell: from the headers, else its place in the stream.
+    pub fn fallback_id(&self, stream: &str) -> EventId {
+        [headers::ID, headers::MESSAGE_ID]
+            .into_iter()
+            .find_map(|name| EventId::new(header(self.headers(), name)?).ok())
+            .unwrap_or_else(|| EventId::from_position(stream, self.sequence))
+    }
+
+    /// Decodes the event.
+    pub fn decode(&self, stream: &str) -> Result<Event, WireError> {
+        let encoding = header(self.headers(), headers::CONTENT_ENCODING);
+        let payload = wire::decompress(self.message.payload.clone(), encoding)?;
+        wire::decode(&payload, || self.fallback_id(stream))
+    }
+
+    /// Tells the server that we are still at it: the ack wait begins anew.
+    pub async fn progress(&self) {
+        self.tell("+WPI".into()).await;
+    }
+
+    /// Done with it: the server forgets it. Sent, not awaited: when the ack is lost the message comes again and is
+    /// found among the results.
+    pub async fn ack(mut self) {
+        self.settled = true;
+        self.tell("+ACK".into()).await;
+    }
+
+    /// Hands it back: another worker gets it, at once or after `delay`.
+    pub async fn hand_back(mut self, delay: Option<Duration>) {
+        self.settled = true;
+        let verb = match delay {
+            None => "-NAK".into(),
+            Some(delay) => format!("-NAK {{\"delay\":{}}}", delay.as_nanos()).into(),
+        };
+        self.tell(verb).await;
+    }
+
+    /// Takes it off the stream because it lies elsewhere now (a scheduled retry, a dead letter): an ack whose arrival
+    /// is awaited, because its loss would run the event a second time beside its retry.
+    pub async fn moved(mut self) {
+        self.settled = true;
+        let Some(reply) = self.message.reply.take() else {
+            return;
+        };
+        if let Err(error) = self.client.request(reply, "+ACK".into()).await {
+            tracing::debug!(%error, sequence = self.sequence, "the ack of a moved message is not confirmed");
+        }
+    }
+
+    async fn tell(&self, verb: Bytes) {
+        if let Some(reply) = self.message.reply.clone() {
+            // Fails only when the client is shut down; then the message comes again.
+            let _ = self.client.publish(reply, verb).await;
+        }
+    }
+}
+
+impl Drop for Delivery {
+    fn drop(&mut self) {
+        if !self.settled {
+            crate::metrics::UNSETTLED.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            tracing::error!(subject = %self.message.subject, sequence = self.sequence, "a delivery was dropped unsettled");
+        }
+    }
+}

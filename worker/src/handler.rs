@@ -1,0 +1,134 @@
+//! Stage 8: what is done with an event. One service, one file; one line here to register it.
+
+pub mod github;
+pub mod http;
+pub mod slack;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use shared::event::Event;
+use shared::failure::Failure;
+use shared::limiter::{Charge, Limit};
+
+use crate::config::ServiceConfig;
+use crate::outbound::Outbound;
+
+/// Goes with every call: the event's id, by which an API that knows the header does a repeated call once. GitHub and
+/// Slack ignore it.
+pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// The code that handles a service's events.
+pub trait Handler: Send + Sync + 'static {
+    /// The limits that this event's call falls under beside the service's own, for example one of a channel. Keys come
+    /// from [`bucket_key`], so that all limits of a call lie together.
+    fn charges(&self, event: &Event) -> Vec<Charge> {
+        let _ = event;
+        Vec::new()
+    }
+
+    /// Makes the call that the event asks for. Runs within the service's timeout; a panic is caught and makes the
+    /// event a dead letter.
+    fn handle<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<Completion, Failure>>;
+}
+
+/// A handled event.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Completion {
+    /// One word for the audit log, for example `http_200` or `nothing_to_do`.
+    pub code: Cow<'static, str>,
+    /// What is worth keeping of the answer.
+    pub result: Option<serde_json::Value>,
+}
+
+impl Completion {
+    /// A completion without a result.
+    pub fn new(code: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code: code.into(),
+            result: None,
+        }
+    }
+}
+
+/// The handlers there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// [`github`].
+    Github,
+    /// [`slack`].
+    Slack,
+    /// [`http`].
+    Http,
+}
+
+impl Kind {
+    const ALL: [(&'static str, Self); 3] = [
+        ("github", Self::Github),
+        ("slack", Self::Slack),
+        ("http", Self::Http),
+    ];
+
+    /// The handler of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, kind)| kind)
+    }
+
+    /// The names of all handlers.
+    pub fn names() -> String {
+        Self::ALL.map(|(name, _)| name).join(", ")
+    }
+
+    /// Makes the handler for a service.
+    pub fn build(self, config: &ServiceConfig, outbound: Outbound) -> Result<Arc<dyn Handler>, String> {
+        Ok(match self {
+            Self::Github => Arc::new(github::Github::new(config, outbound)?),
+            Self::Slack => Arc::new(slack::Slack::new(config, outbound)?),
+            Self::Http => Arc::new(http::Http::new(config, outbound)?),
+        })
+    }
+
+    /// Where the API is unless the settings say otherwise.
+    pub fn default_url(self) -> &'static str {
+        match self {
+            Self::Github => "https://api.github.com",
+            Self::Slack => "https://slack.com/api",
+            Self::Http => "",
+        }
+    }
+
+    /// Events in flight at once in one worker.
+    pub fn default_concurrency(self) -> u64 {
+        match self {
+            Self::Github => 20,
+            Self::Slack => 10,
+            Self::Http => 50,
+        }
+    }
+
+    /// The provider's own limit, where it has one for all calls.
+    pub fn default_limit(self) -> Option<Limit> {
+        let hour = Duration::from_secs(3600);
+        match self {
+            // 5,000 an hour and user: docs.github.com, rate limits for the REST API.
+            Self::Github => Limit::new(5_000, hour, 100).ok(),
+            // Tier 4 of docs.slack.dev, rate limits: 100 a minute, method and workspace.
+            Self::Slack => Limit::new(100, hour / 60, 20).ok(),
+            Self::Http => None,
+        }
+    }
+}
+
+/// The key of a bucket: everything of one credential on one node of a Redis cluster. The credential appears as the
+/// first 8 hex digits of its SHA-256.
+pub fn bucket_key(config: &ServiceConfig, what: &str) -> String {
+    use sha2::Digest;
+    let credential = sha2::Sha256::digest(config.token.as_deref().unwrap_or_default());
+    let [a, b, c, d] = [credential[0], credential[1], credential[2], credential[3]];
+    format!("{{{}:{a:02x}{b:02x}{c:02x}{d:02x}}}:{what}", config.service)
+}

@@ -1,0 +1,400 @@
+//! `github`: makes the REST call that an event describes.
+//!
+//! An event of type `call` says it outright: data `{"method": "POST", "path": "/repos/o/r/issues/1/comments",
+//! "body": {…}}`. A webhook of GitHub describes one too: it is about a thing with an API URL, and what the thing is now
+//! is asked of the API (a webhook may be old when it is worked off). Only the path of such a URL is used; the call goes
+//! to the configured API.
+
+use std::time::{Duration, SystemTime};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::{Method, StatusCode, header};
+use reqwest::Url;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shared::event::Event;
+use shared::failure::{Failure, Reason};
+use shared::limiter::{Charge, Limit};
+
+use super::{Completion, Handler, IDEMPOTENCY_KEY, bucket_key};
+use crate::config::ServiceConfig;
+use crate::outbound::{Answer, Outbound, classify};
+
+/// Calls one GitHub API with one credential.
+#[derive(Debug)]
+pub struct Github {
+    base: String,
+    token: Option<String>,
+    /// What a writing call falls under beside the hourly limit: 80 a minute and 500 an hour that create content.
+    /// Source: docs.github.com, rate limits for the REST API, secondary rate limits.
+    writes: Vec<Charge>,
+    outbound: Outbound,
+}
+
+/// A call, as an event of type `call` holds it.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Call {
+    #[serde(default = "get")]
+    method: String,
+    path: String,
+    #[serde(default)]
+    body: Option<Value>,
+}
+
+fn get() -> String {
+    "GET".into()
+}
+
+impl Github {
+    /// The API at the service's `_URL`, with its `_TOKEN`.
+    pub fn new(config: &ServiceConfig, outbound: Outbound) -> Result<Self, String> {
+        Url::parse(&config.url).map_err(|e| format!("the URL {:?} is none: {e}", config.url))?;
+        if config.token.is_none() {
+            tracing::warn!(service = %config.service, "no token: GitHub allows 60 calls an hour without one");
+        }
+        let charge = |name: &str, calls: u32, minutes: u64, burst: u32| -> Result<Charge, String> {
+            let limit = Limit::new(calls, Duration::from_secs(60 * minutes), burst)?;
+            Ok(Charge {
+                key: bucket_key(config, name),
+                bucket: limit.bucket(),
+                cost: 1,
+            })
+        };
+        let writes = vec![
+            charge("writes:minute", 80, 1, 10)?,
+            charge("writes:hour", 500, 60, 50)?,
+        ];
+        Ok(Self {
+            base: config.url.clone(),
+            token: config.token.clone(),
+            writes,
+            outbound,
+        })
+    }
+
+    async fn make(&self, event: &Event) -> Result<Completion, Failure> {
+        let Some(call) = describe(event)? else {
+            return Ok(Completion::new("nothing_to_do"));
+        };
+        let method: Method = call.method.parse().map_err(|_| bad("method is none"))?;
+        let url = Url::parse(&format!("{}{}", self.base, call.path)).map_err(|e| bad(&e.to_string()))?;
+        let mut request = self
+            .outbound
+            .client()
+            .request(method, url)
+            .header(header::ACCEPT, "application/vnd.github+json")
+            .header("x-github-api-version", "2022-11-28")
+            .header(IDEMPOTENCY_KEY, event.id.as_str());
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = &call.body {
+            request = request.json(body);
+        }
+        let request = request.build().map_err(|e| Failure::permanent("request", e))?;
+        let answer = self.outbound.call(request, route(&call.path)).await?;
+        judge(&answer, SystemTime::now())?;
+        Ok(completion(&answer))
+    }
+}
+
+impl Handler for Github {
+    fn charges(&self, event: &Event) -> Vec<Charge> {
+        match describe(event) {
+            Ok(Some(call)) if call.method != "GET" && call.method != "HEAD" => self.writes.clone(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn handle<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<Completion, Failure>> {
+        self.make(event).boxed()
+    }
+}
+
+fn bad(what: &str) -> Failure {
+    Failure::permanent("call", format!("data does not describe a call: {what}"))
+}
+
+/// The call that an event describes; `None` for one about nothing that the API could be asked for.
+fn describe(event: &Event) -> Result<Option<Call>, Failure> {
+    if event.kind != "call" {
+        return Ok(subject_of(event)?.map(|path| Call {
+            method: get(),
+            path,
+            body: None,
+        }));
+    }
+    let data = event
+        .data
+        .to_json()
+        .map_err(|e| bad(&e))?
+        .ok_or_else(|| bad("it is empty or no JSON"))?;
+    let call: Call = serde_json::from_value(data).map_err(|e| bad(&e.to_string()))?;
+    if !["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"].contains(&call.method.as_str()) {
+        return Err(bad("method must be GET, HEAD, POST, PUT, PATCH or DELETE"));
+    }
+    match safe_path(&call.path) {
+        Some(()) => Ok(Some(call)),
+        None => Err(bad(
+            "path must begin with / and hold no .. and no control characters",
+        )),
+    }
+}
+
+/// A thing with an API URL in a webhook.
+#[derive(Deserialize)]
+struct Thing {
+    url: Option<String>,
+}
+
+/// What a webhook can be about, the most specific first. Only these fields are parsed.
+#[derive(Deserialize)]
+struct About {
+    comment: Option<Thing>,
+    review: Option<Thing>,
+    check_run: Option<Thing>,
+    workflow_run: Option<Thing>,
+    deployment_status: Option<Thing>,
+    deployment: Option<Thing>,
+    release: Option<Thing>,
+    pull_request: Option<Thing>,
+    issue: Option<Thing>,
+    milestone: Option<Thing>,
+    label: Option<Thing>,
+    head_commit: Option<Thing>,
+    commit: Option<Thing>,
+    team: Option<Thing>,
+    forkee: Option<Thing>,
+    repository: Option<Thing>,
+    organization: Option<Thing>,
+}
+
+fn subject_of(event: &Event) -> Result<Option<String>, Failure> {
+    let about: About = match &event.data {
+        shared::event::Data::Blob { content_type, bytes } if shared::event::is_json(content_type) => {
+            serde_json::from_slice(bytes).map_err(|e| bad(&e.to_string()))?
+        }
+        _ => match event.data.to_json().map_err(|e| bad(&e))? {
+            Some(data @ Value::Object(_)) => serde_json::from_value(data).map_err(|e| bad(&e.to_string()))?,
+            _ => return Ok(None),
+        },
+    };
+    // What is deleted is not there any more: its surroundings are.
+    let deleted = event.kind.ends_with(".deleted") || event.kind.ends_with(".removed");
+    let things = [
+        about.comment,
+        about.review,
+        about.check_run,
+        about.workflow_run,
+        about.deployment_status,
+        about.deployment,
+        about.release,
+        about.pull_request,
+        about.issue,
+        about.milestone,
+        about.label,
+        about.head_commit,
+        about.commit,
+        about.team,
+        about.forkee,
+        about.repository,
+        about.organization,
+    ];
+    let mut paths = things
+        .into_iter()
+        .flatten()
+        .filter_map(|thing| api_path(&thing.url?));
+    Ok(paths.nth(usize::from(deleted)))
+}
+
+/// The path of an API URL of any GitHub (github.com or an Enterprise server); `None` for a page for people.
+fn api_path(url: &str) -> Option<String> {
+    let url = Url::parse(url).ok()?;
+    let path = url.path();
+    let path = path.strip_prefix("/api/v3").unwrap_or(path);
+    let first = path.split('/').nth(1)?;
+    let known = ["repos", "orgs", "organizations", "users", "teams", "gists"].contains(&first);
+    (known && safe_path(path).is_some()).then(|| path.to_owned())
+}
+
+fn safe_path(path: &str) -> Option<()> {
+    let rooted = path.starts_with('/') && !path.starts_with("//");
+    let clean = path
+        .chars()
+        .all(|c| !c.is_control() && c != '\\' && c != ' ' && c != '#');
+    let inside = path
+        .split(['/', '?'])
+        .all(|part| part != ".." && !part.to_ascii_lowercase().contains("%2e%2e"));
+    (rooted && clean && inside).then_some(())
+}
+
+/// The kind of a call for traces: `/repos/{owner}/{repo}/issues`, ids left out.
+fn route(path: &str) -> &'static str {
+    let parts: Vec<&str> = path
+        .split('?')
+        .next()
+        .unwrap_or_default()
+        .split('/')
+        .skip(1)
+        .collect();
+    match (parts.first().copied(), parts.get(3).copied()) {
+        (Some("repos"), None) => "/repos/{owner}/{repo}",
+        (Some("repos"), Some("issues")) => "/repos/{owner}/{repo}/issues",
+        (Some("repos"), Some("pulls")) => "/repos/{owner}/{repo}/pulls",
+        (Some("repos"), Some("commits")) => "/repos/{owner}/{repo}/commits",
+        (Some("repos"), Some(_)) => "/repos/{owner}/{repo}/…",
+        (Some("orgs" | "organizations"), _) => "/orgs/{org}",
+        (Some("users" | "user"), _) => "/users",
+        _ => "/…",
+    }
+}
+
+/// What an answer of GitHub means. A refusal for a limit is a 403 or a 429; in this order: `retry-after`; else, with
+/// nothing remaining, until the reset; else at least a minute. Source: docs.github.com, best practices for using the
+/// REST API, handle rate limit errors appropriately.
+fn judge(answer: &Answer, now: SystemTime) -> Result<(), Failure> {
+    let limited = matches!(
+        answer.status,
+        StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS
+    );
+    if !limited {
+        return classify::by_status(answer, now);
+    }
+    let number = |name: &str| answer.headers.get(name)?.to_str().ok()?.parse::<u64>().ok();
+    let retry_after = classify::retry_after(&answer.headers, now);
+    let used_up = number("x-ratelimit-remaining") == Some(0);
+    let secondary = answer.status == StatusCode::TOO_MANY_REQUESTS
+        || String::from_utf8_lossy(&answer.body)
+            .to_ascii_lowercase()
+            .contains("rate limit");
+    let until_reset = number("x-ratelimit-reset").map(|at| {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Duration::from_secs(at).saturating_sub(now)
+    });
+    let wait = match (retry_after, used_up, secondary) {
+        (Some(wait), _, _) => wait,
+        (None, true, _) => until_reset.unwrap_or(Duration::from_secs(60)) + Duration::from_secs(1),
+        (None, false, true) => Duration::from_secs(60),
+        (None, false, false) => return classify::by_status(answer, now),
+    };
+    let reason = Reason::new(
+        format!("http_{}", answer.status.as_u16()),
+        classify::excerpt(answer),
+    );
+    Err(Failure::Throttled { reason, wait })
+}
+
+fn completion(answer: &Answer) -> Completion {
+    let text = |name: &str| answer.headers.get(name).and_then(|v| v.to_str().ok());
+    let result = json!({
+        "status": answer.status.as_u16(),
+        "etag": text("etag"),
+        "bytes": answer.body.len(),
+        "ratelimit_remaining": text("x-ratelimit-remaining"),
+        "request_id": text("x-github-request-id"),
+    });
+    Completion {
+        code: format!("http_{}", answer.status.as_u16()).into(),
+        result: Some(result),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::event::{Data, EventId};
+
+    use super::*;
+
+    fn event(kind: &str, data: &Value) -> Event {
+        Event {
+            data: Data::json(data.to_string()),
+            ..Event::new(EventId::generate(), kind)
+        }
+    }
+
+    #[test]
+    fn webhooks_describe_the_thing_they_are_about() {
+        let api = "https://api.github.com/repos/octo/hello";
+        let data = json!({
+            "issue": {"url": format!("{api}/issues/7")}, "repository": {"url": api},
+            "comment": {"url": format!("{api}/issues/comments/9")},
+        });
+        let path = |kind| describe(&event(kind, &data)).unwrap().unwrap().path;
+        assert_eq!(
+            path("issue_comment.created"),
+            "/repos/octo/hello/issues/comments/9"
+        );
+        assert_eq!(path("issue_comment.deleted"), "/repos/octo/hello/issues/7");
+        let enterprise = json!({"repository": {"url": "https://ghe.example/api/v3/repos/octo/hello"}});
+        assert_eq!(
+            describe(&event("star", &enterprise)).unwrap().unwrap().path,
+            "/repos/octo/hello"
+        );
+        let page = json!({"repository": {"url": "https://github.com/octo/hello"}, "organization": {"url": "https://api.github.com/orgs/octo"}});
+        assert_eq!(
+            describe(&event("push", &page)).unwrap().unwrap().path,
+            "/orgs/octo"
+        );
+        assert_eq!(describe(&event("ping", &json!({"zen": "x"}))).unwrap(), None);
+    }
+
+    #[test]
+    fn calls_that_would_leave_the_api_are_refused() {
+        for path in [
+            "",
+            "repos",
+            "//evil.example/x",
+            "/repos/../../x",
+            "/a b",
+            "/a\nb",
+            "/%2e%2e/x",
+            "/a#b",
+            "/a\\b",
+        ] {
+            assert!(
+                describe(&event("call", &json!({"path": path}))).is_err(),
+                "{path:?}"
+            );
+        }
+        assert!(describe(&event("call", &json!({"path": "/user", "method": "CONNECT"}))).is_err());
+        assert!(describe(&event("call", &json!({"path": "/user", "metod": "GET"}))).is_err());
+        assert!(describe(&event("call", &json!({"path": "/user?per_page=1"}))).is_ok());
+    }
+
+    #[test]
+    fn refusals_for_a_limit_are_told_from_refusals_for_ever() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
+        let answer = |status: u16, headers: &[(&'static str, &str)], body: &str| Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: headers
+                .iter()
+                .map(|(n, v)| (http::HeaderName::from_static(n), v.parse().unwrap()))
+                .collect(),
+            body: body.to_owned().into(),
+        };
+        let wait = |answer| match judge(&answer, now) {
+            Err(Failure::Throttled { wait, .. }) => Some(wait.as_secs()),
+            _ => None,
+        };
+        assert_eq!(
+            wait(answer(
+                403,
+                &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1090")],
+                ""
+            )),
+            Some(91)
+        );
+        assert_eq!(wait(answer(429, &[("retry-after", "17")], "")), Some(17));
+        assert_eq!(
+            wait(answer(403, &[], "You have exceeded a secondary rate limit")),
+            Some(60)
+        );
+        let forbidden = judge(
+            &answer(403, &[("x-ratelimit-remaining", "42")], "Resource not accessible"),
+            now,
+        );
+        assert_eq!(forbidden.unwrap_err().class(), "permanent");
+    }
+}

@@ -1,0 +1,241 @@
+//! `slack`: makes the Web API call that an event describes.
+//!
+//! An event of type `call` says it outright: data `{"method": "chat.postMessage", "args": {"channel": "C…", "text":
+//! "…"}}`. Of Slack's own events, those about a message are asked for again (`reactions.get` for a reaction,
+//! `chat.getPermalink` for a message or mention); others describe no call.
+
+use std::time::{Duration, SystemTime};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use reqwest::Url;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use shared::event::Event;
+use shared::failure::{Failure, Reason};
+use shared::limiter::{Bucket, Charge, Limit};
+
+use super::{Completion, Handler, IDEMPOTENCY_KEY, bucket_key};
+use crate::config::ServiceConfig;
+use crate::outbound::{Answer, Outbound, classify};
+
+/// Calls the Web API with one token.
+#[derive(Debug)]
+pub struct Slack {
+    base: String,
+    token: Option<String>,
+    /// `chat.postMessage`: one message a second and channel. Source: docs.slack.dev, rate limits.
+    per_channel: Bucket,
+    channel_key: String,
+    outbound: Outbound,
+}
+
+/// A call, as an event of type `call` holds it.
+#[derive(Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Call {
+    method: String,
+    #[serde(default)]
+    args: Value,
+}
+
+impl Slack {
+    /// The API at the service's `_URL`, with its `_TOKEN`.
+    pub fn new(config: &ServiceConfig, outbound: Outbound) -> Result<Self, String> {
+        Url::parse(&config.url).map_err(|e| format!("the URL {:?} is none: {e}", config.url))?;
+        if config.token.is_none() {
+            tracing::warn!(service = %config.service, "no token: Slack refuses every call");
+        }
+        Ok(Self {
+            base: config.url.clone(),
+            token: config.token.clone(),
+            per_channel: Limit::new(1, Duration::from_secs(1), 1)?.bucket(),
+            channel_key: bucket_key(config, "channel:"),
+            outbound,
+        })
+    }
+
+    async fn make(&self, event: &Event) -> Result<Completion, Failure> {
+        let Some(call) = describe(event)? else {
+            return Ok(Completion::new("nothing_to_do"));
+        };
+        let mut request = self
+            .outbound
+            .client()
+            .post(format!("{}/{}", self.base, call.method))
+            .json(&call.args)
+            .header(IDEMPOTENCY_KEY, event.id.as_str());
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        let request = request.build().map_err(|e| Failure::permanent("request", e))?;
+        let answer = self.outbound.call(request, &call.method).await?;
+        judge(&answer, SystemTime::now())
+    }
+}
+
+impl Handler for Slack {
+    fn charges(&self, event: &Event) -> Vec<Charge> {
+        let call = describe(event)
+            .ok()
+            .flatten()
+            .filter(|call| call.method == "chat.postMessage");
+        let channel = call.as_ref().and_then(|call| call.args.get("channel")?.as_str());
+        channel
+            .filter(|channel| channel.len() <= 64)
+            .map(|channel| {
+                let key = format!("{}{channel}", self.channel_key);
+                vec![Charge {
+                    key,
+                    bucket: self.per_channel,
+                    cost: 1,
+                }]
+            })
+            .unwrap_or_default()
+    }
+
+    fn handle<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<Completion, Failure>> {
+        self.make(event).boxed()
+    }
+}
+
+fn bad(what: &str) -> Failure {
+    Failure::permanent("call", format!("data does not describe a call: {what}"))
+}
+
+/// The call that an event describes; `None` for one that describes none.
+fn describe(event: &Event) -> Result<Option<Call>, Failure> {
+    let Some(data) = event.data.to_json().map_err(|e| bad(&e))? else {
+        return Ok(None);
+    };
+    if event.kind == "call" {
+        let call: Call = serde_json::from_value(data).map_err(|e| bad(&e.to_string()))?;
+        let name = |b: u8| b.is_ascii_alphanumeric() || b == b'.' || b == b'_';
+        let fits = (1..=64).contains(&call.method.len()) && call.method.bytes().all(name);
+        if !fits || call.method.contains("..") || call.method.starts_with('.') {
+            return Err(bad("method must be a name like chat.postMessage"));
+        }
+        return match call.args {
+            Value::Object(_) => Ok(Some(call)),
+            Value::Null => Ok(Some(Call {
+                args: json!({}),
+                ..call
+            })),
+            _ => Err(bad("args must be an object")),
+        };
+    }
+    let inner = &data["event"];
+    let method_and_args = match inner["type"].as_str() {
+        Some("reaction_added" | "reaction_removed") => {
+            let (channel, ts) = (&inner["item"]["channel"], &inner["item"]["ts"]);
+            (
+                "reactions.get",
+                json!({"channel": channel, "timestamp": ts}),
+                channel,
+                ts,
+            )
+        }
+        Some("app_mention" | "message") => {
+            let (channel, ts) = (&inner["channel"], &inner["ts"]);
+            (
+                "chat.getPermalink",
+                json!({"channel": channel, "message_ts": ts}),
+                channel,
+                ts,
+            )
+        }
+        _ => return Ok(None),
+    };
+    let (method, args, channel, ts) = method_and_args;
+    Ok((channel.is_string() && ts.is_string()).then(|| Call {
+        method: method.into(),
+        args,
+    }))
+}
+
+/// What an answer of Slack means: 429 with Retry-After for a limit, otherwise 200 with `ok` and an error's name. Names
+/// that may pass by themselves are those that Slack documents as such.
+fn judge(answer: &Answer, now: SystemTime) -> Result<Completion, Failure> {
+    classify::by_status(answer, now)?;
+    let body: Value = serde_json::from_slice(&answer.body)
+        .map_err(|_| Failure::transient("answer", format!("no JSON: {}", classify::excerpt(answer))))?;
+    if body["ok"] == true {
+        let kept = json!({"channel": body["channel"], "ts": body["ts"], "warning": body["warning"]});
+        return Ok(Completion {
+            code: "ok".into(),
+            result: Some(kept),
+        });
+    }
+    let error = body["error"].as_str().unwrap_or("no error named").to_owned();
+    Err(match error.as_str() {
+        "ratelimited" | "rate_limited" | "message_limit_exceeded" => Failure::Throttled {
+            reason: Reason::new(error, "Slack's limit"),
+            wait: classify::retry_after(&answer.headers, now).unwrap_or(Duration::from_secs(30)),
+        },
+        "internal_error"
+        | "fatal_error"
+        | "service_unavailable"
+        | "request_timeout"
+        | "team_added_to_org" => Failure::transient(error, "Slack's own trouble"),
+        _ => Failure::permanent(error, "refused by Slack"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::event::{Data, EventId};
+
+    use super::*;
+
+    fn event(kind: &str, data: &Value) -> Event {
+        Event {
+            data: Data::json(data.to_string()),
+            ..Event::new(EventId::generate(), kind)
+        }
+    }
+
+    #[test]
+    fn events_describe_their_calls() {
+        let reaction = json!({"event": {"type": "reaction_added", "item": {"channel": "C1", "ts": "1.2"}}});
+        let call = describe(&event("reaction_added", &reaction)).unwrap().unwrap();
+        assert_eq!(
+            (call.method.as_str(), call.args["timestamp"].as_str()),
+            ("reactions.get", Some("1.2"))
+        );
+        let removed = json!({"event": {"type": "app_uninstalled"}});
+        assert_eq!(describe(&event("app_uninstalled", &removed)).unwrap(), None);
+        let file = json!({"event": {"type": "reaction_added", "item": {"file": "F1"}}});
+        assert_eq!(describe(&event("reaction_added", &file)).unwrap(), None);
+    }
+
+    #[test]
+    fn methods_that_would_leave_the_api_are_refused() {
+        for method in ["", "..", "chat/../x", "a b", ".x", "x?y=1", "https://x"] {
+            assert!(
+                describe(&event("call", &json!({"method": method}))).is_err(),
+                "{method:?}"
+            );
+        }
+        assert!(describe(&event("call", &json!({"method": "auth.test", "args": [1]}))).is_err());
+    }
+
+    #[test]
+    fn refusals_have_their_failures() {
+        let answer = |body: &Value| Answer {
+            status: http::StatusCode::OK,
+            headers: http::HeaderMap::new(),
+            body: body.to_string().into(),
+        };
+        let of = |error: &str| judge(&answer(&json!({"ok": false, "error": error})), SystemTime::now());
+        assert_eq!(of("ratelimited").unwrap_err().class(), "throttled");
+        assert_eq!(of("internal_error").unwrap_err().class(), "transient");
+        assert_eq!(of("channel_not_found").unwrap_err().class(), "permanent");
+        assert!(judge(&answer(&json!({"ok": true, "ts": "1"})), SystemTime::now()).is_ok());
+        assert_eq!(
+            judge(&answer(&json!("<html>")), SystemTime::now())
+                .unwrap_err()
+                .class(),
+            "permanent"
+        );
+    }
+}

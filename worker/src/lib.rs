@@ -1,0 +1,270 @@
+//! The worker: pulls events under shared limits and calls the APIs. An event's way, in the order of the files:
+//! [`pull`], [`delivery`], [`process`] (all stages in one short function), [`handler`], [`outbound`], [`store`],
+//! [`settle`].
+
+pub mod alive;
+pub mod batch;
+pub mod config;
+pub mod delivery;
+pub mod handler;
+pub mod metrics;
+pub mod outbound;
+pub mod outcome;
+pub mod pool;
+pub mod process;
+pub mod pull;
+pub mod quota;
+pub mod settle;
+pub mod store;
+pub mod trace;
+
+use std::future::IntoFuture;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream;
+use prometheus_client::registry::Registry;
+use shared::connect::{self, ConnectError};
+use shared::health::Health;
+use shared::lifecycle::{OnEnd, OnShutdown, Tasks, Unclean};
+use shared::limiter::{Charge, Limiter};
+use shared::topology;
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use config::{Config, ServiceConfig};
+use handler::{Handler, bucket_key};
+use metrics::Metrics;
+use outbound::Outbound;
+use pool::Pool;
+use quota::Quota;
+use store::Store;
+
+/// What of the shutdown deadline is kept back for handing back what did not finish, and for the last acks.
+const HAND_BACK: Duration = Duration::from_secs(2);
+/// Pause between two tries to make topology and tables at start.
+const START_PAUSE: Duration = Duration::from_millis(500);
+
+/// A worker could not start or did not stop cleanly.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// No connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The URL of Postgres is none.
+    #[error("WEIR_POSTGRES_URL: {0}")]
+    Postgres(#[from] sqlx::Error),
+    /// A handler cannot be made from its settings.
+    #[error("service {0}: {1}")]
+    Handler(String, String),
+    /// It did not stop cleanly.
+    #[error(transparent)]
+    Unclean(#[from] Unclean),
+}
+
+/// Makes the handler of a service; [`run`] uses the registered ones.
+pub type MakeHandler = dyn Fn(&ServiceConfig) -> Result<Arc<dyn Handler>, String> + Send + Sync;
+
+/// The registered handler of a service.
+pub fn registered(config: &ServiceConfig) -> Result<Arc<dyn Handler>, String> {
+    let to_users_own_endpoint = config.kind == handler::Kind::Http;
+    config
+        .kind
+        .build(config, Outbound::new(config.concurrency, to_users_own_endpoint)?)
+}
+
+/// Runs a worker until `shutdown`, serving health and metrics on `listener`.
+///
+/// It stops in this order: no new messages; events in flight finish, or are handed back [`HAND_BACK`] before the
+/// deadline; group commits end; the last acks leave.
+pub async fn run(
+    config: Config,
+    make: &MakeHandler,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+) -> Result<(), WorkerError> {
+    let (client, js) = connect::nats(&config.fleet, &config.name).await?;
+    let redis = connect::redis(&config.redis_url)?;
+    let database = config
+        .postgres_url
+        .as_deref()
+        .map(|url| store::connect(url, config.postgres_connections));
+    let database = database.transpose()?;
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    let limiter = Limiter::new(redis.clone());
+
+    let started = CancellationToken::new();
+    let mut health = Health::new(shutdown.clone())
+        .nats(client.clone())
+        .redis(redis)
+        .started(started.clone());
+    if let Some(database) = database.clone() {
+        health = health.check("postgres", move || ping(database.clone()));
+    }
+    let tasks = Tasks::new(shutdown.clone());
+    let served = Arc::new(tokio::sync::Mutex::new(Some((listener, health.routes(registry)))));
+    tasks.spawn("health", OnEnd::Stop, OnShutdown::Abort, move || {
+        let served = Arc::clone(&served);
+        async move {
+            match served.lock().await.take() {
+                Some((listener, routes)) => axum::serve(listener, routes).into_future().await,
+                None => Ok(()),
+            }
+        }
+    });
+
+    let events = TaskTracker::new();
+    let background = TaskTracker::new();
+    let hand_back = CancellationToken::new();
+    let mut pools = Vec::new();
+    for service in &config.services {
+        let make_pool = || PoolParts {
+            config: &config,
+            service,
+            client: &client,
+            js: &js,
+            limiter: &limiter,
+            database: database.as_ref(),
+            metrics: &metrics,
+            background: &background,
+            events: &events,
+            hand_back: &hand_back,
+        };
+        let failed = |why| WorkerError::Handler(service.service.to_string(), why);
+        pools.push(Arc::new(make_pool().assemble(make).map_err(failed)?));
+    }
+    // Not before the deadline's hand-back time, for a start that hangs is ended by the token.
+    if shutdown
+        .run_until_cancelled(prepare(&config, &js, database.as_ref()))
+        .await
+        .is_some()
+    {
+        started.cancel();
+        for pool in &pools {
+            let (pool, stop) = (Arc::clone(pool), shutdown.clone());
+            tasks.spawn("pull", OnEnd::Restart, OnShutdown::Wait, move || {
+                pull::pull(Arc::clone(&pool), stop.clone())
+            });
+        }
+        shutdown.cancelled().await;
+    }
+    drop(pools);
+    drain(&config, tasks, &events, &background, &hand_back, &client).await
+}
+
+/// Makes topology and tables, however long NATS and Postgres keep us waiting.
+async fn prepare(config: &Config, js: &jetstream::Context, database: Option<&PgPool>) {
+    let services: Vec<_> = config
+        .services
+        .iter()
+        .map(|service| service.service.clone())
+        .collect();
+    loop {
+        match topology::ensure(js, &services, &config.fleet.streams).await {
+            Ok(drift) => {
+                for d in drift {
+                    tracing::warn!(
+                        object = d.object,
+                        setting = d.setting,
+                        is = d.is,
+                        should = d.should,
+                        "drift"
+                    );
+                }
+                break;
+            }
+            Err(error) => tracing::warn!(%error, "not started: the topology is not to be had"),
+        }
+        tokio::time::sleep(START_PAUSE).await;
+    }
+    let Some(database) = database else { return };
+    while let Err(error) = store::migrate(database).await {
+        tracing::warn!(%error, "not started: the tables are not to be had");
+        tokio::time::sleep(START_PAUSE).await;
+    }
+}
+
+async fn ping(database: PgPool) -> Result<(), String> {
+    sqlx::query("SELECT 1")
+        .execute(&database)
+        .await
+        .map(|_| ())
+        .map_err(|e| e.to_string())
+}
+
+async fn drain(
+    config: &Config,
+    tasks: Tasks,
+    events: &TaskTracker,
+    background: &TaskTracker,
+    hand_back: &CancellationToken,
+    client: &async_nats::Client,
+) -> Result<(), WorkerError> {
+    let deadline = tokio::time::Instant::now() + config.fleet.shutdown_deadline;
+    let finish = deadline - HAND_BACK.min(config.fleet.shutdown_deadline / 2);
+    let stopped = tasks.drain(finish).await;
+    events.close();
+    if tokio::time::timeout_at(finish, events.wait()).await.is_err() {
+        tracing::warn!(events = events.len(), "handing back what did not finish in time");
+        hand_back.cancel();
+        let _ = tokio::time::timeout_at(deadline, events.wait()).await;
+    }
+    background.close();
+    let _ = tokio::time::timeout_at(deadline, background.wait()).await;
+    let _ = tokio::time::timeout_at(deadline, client.flush()).await;
+    stopped?;
+    Ok(())
+}
+
+/// What a pool is put together from.
+struct PoolParts<'a> {
+    config: &'a Config,
+    service: &'a ServiceConfig,
+    client: &'a async_nats::Client,
+    js: &'a jetstream::Context,
+    limiter: &'a Limiter,
+    database: Option<&'a PgPool>,
+    metrics: &'a Metrics,
+    background: &'a TaskTracker,
+    events: &'a TaskTracker,
+    hand_back: &'a CancellationToken,
+}
+
+impl PoolParts<'_> {
+    fn assemble(self, make: &MakeHandler) -> Result<Pool, String> {
+        let service = &self.service.service;
+        let base: Vec<Charge> = self
+            .service
+            .limit
+            .iter()
+            .map(|limit| Charge {
+                key: bucket_key(self.service, "requests"),
+                bucket: limit.bucket(),
+                cost: 1,
+            })
+            .collect();
+        let store = self
+            .database
+            .map(|db| Store::start(self.background, db.clone(), service, self.metrics.store.clone()));
+        Ok(Pool {
+            handler: make(self.service)?,
+            quota: Quota::new(self.background, self.limiter.clone(), base.into()),
+            store,
+            metrics: self.metrics.service(service.as_str()),
+            stream: service.stream(),
+            config: self.service.clone(),
+            streams: self.config.fleet.streams.clone(),
+            worker: self.config.name.as_str().into(),
+            batch: self.config.batch,
+            client: self.client.clone(),
+            js: self.js.clone(),
+            permits: Arc::new(Semaphore::new(self.service.concurrency)),
+            tasks: self.events.clone(),
+            hand_back: self.hand_back.clone(),
+        })
+    }
+}

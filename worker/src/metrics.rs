@@ -1,0 +1,173 @@
+//! The worker's metrics. No ids or tenants in labels.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::outcome::Verdict;
+
+/// Events by service and what became of them.
+pub const SETTLED: &str = "weir_worker_settled";
+/// From delivery to settlement, by service.
+pub const TOOK: &str = "weir_worker_process_seconds";
+/// From acceptance to the end, by service.
+pub const ACCEPT_TO_DONE: &str = "weir_worker_accept_to_done_seconds";
+/// Times that the limiter could not be asked.
+pub const LIMITER_AWAY: &str = "weir_worker_limiter_away";
+/// Deliveries that were dropped without being settled: always a mistake in this code.
+pub const DROPPED: &str = "weir_worker_dropped_unsettled";
+/// Rows of a group commit.
+pub const COMMIT_ROWS: &str = "weir_worker_commit_rows";
+/// Time of a group commit.
+pub const COMMIT_SECONDS: &str = "weir_worker_commit_seconds";
+
+/// See [`DROPPED`]; process-wide, because a drop knows no registry.
+pub static UNSETTLED: AtomicU64 = AtomicU64::new(0);
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ServiceLabel {
+    service: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    service: String,
+    outcome: &'static str,
+}
+
+type Histograms = Family<ServiceLabel, Histogram, fn() -> Histogram>;
+
+/// All metrics of a worker.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    settled: Family<OutcomeLabel, Counter>,
+    took: Histograms,
+    accept_to_done: Histograms,
+    limiter_away: Family<ServiceLabel, Counter>,
+    /// Of the store.
+    pub store: StoreMetrics,
+}
+
+/// Metrics of the store.
+#[derive(Debug, Clone)]
+pub struct StoreMetrics {
+    /// Rows of a commit.
+    pub rows: Histogram,
+    /// Seconds of a commit.
+    pub seconds: Histogram,
+}
+
+/// Metrics of one service, looked up once.
+#[derive(Debug, Clone)]
+pub struct ServiceMetrics {
+    done: Counter,
+    duplicate: Counter,
+    retried: Counter,
+    deferred: Counter,
+    dead: Counter,
+    took: Histogram,
+    /// From acceptance to the end.
+    pub accept_to_done: Histogram,
+    /// Times that the limiter could not be asked.
+    pub limiter_away: Counter,
+}
+
+fn seconds() -> Histogram {
+    Histogram::new([
+        0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0,
+        600.0,
+    ])
+}
+
+impl Metrics {
+    /// Registers all of them.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            settled: Family::default(),
+            took: Family::new_with_constructor(seconds),
+            accept_to_done: Family::new_with_constructor(seconds),
+            limiter_away: Family::default(),
+            store: StoreMetrics {
+                rows: Histogram::new([1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]),
+                seconds: seconds(),
+            },
+        };
+        registry.register(SETTLED, "Events settled, by outcome", metrics.settled.clone());
+        registry.register(TOOK, "From delivery to settlement", metrics.took.clone());
+        registry.register(
+            ACCEPT_TO_DONE,
+            "From acceptance to done",
+            metrics.accept_to_done.clone(),
+        );
+        registry.register(
+            LIMITER_AWAY,
+            "Times the limiter could not be asked",
+            metrics.limiter_away.clone(),
+        );
+        registry.register(COMMIT_ROWS, "Rows of a group commit", metrics.store.rows.clone());
+        registry.register(
+            COMMIT_SECONDS,
+            "Time of a group commit",
+            metrics.store.seconds.clone(),
+        );
+        registry.register_collector(Box::new(Dropped));
+        metrics
+    }
+
+    /// Those of one service.
+    pub fn service(&self, service: &str) -> ServiceMetrics {
+        let label = ServiceLabel {
+            service: service.to_owned(),
+        };
+        let settled = |outcome| {
+            self.settled
+                .get_or_create(&OutcomeLabel {
+                    service: service.to_owned(),
+                    outcome,
+                })
+                .clone()
+        };
+        ServiceMetrics {
+            done: settled("done"),
+            duplicate: settled("duplicate"),
+            retried: settled("retried"),
+            deferred: settled("deferred"),
+            dead: settled("dead"),
+            took: self.took.get_or_create(&label).clone(),
+            accept_to_done: self.accept_to_done.get_or_create(&label).clone(),
+            limiter_away: self.limiter_away.get_or_create(&label).clone(),
+        }
+    }
+}
+
+impl ServiceMetrics {
+    /// Counts a settled delivery.
+    pub fn settled(&self, verdict: &Verdict, took: Duration) {
+        match verdict {
+            Verdict::Done(_) => &self.done,
+            Verdict::Duplicate => &self.duplicate,
+            Verdict::Retry { .. } => &self.retried,
+            Verdict::Defer { .. } => &self.deferred,
+            Verdict::Dead { .. } => &self.dead,
+        }
+        .inc();
+        self.took.observe(took.as_secs_f64());
+    }
+}
+
+#[derive(Debug)]
+struct Dropped;
+
+impl Collector for Dropped {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let counter = ConstCounter::new(UNSETTLED.load(std::sync::atomic::Ordering::Relaxed));
+        let help = "Deliveries dropped without being settled";
+        counter.encode(encoder.encode_descriptor(DROPPED, help, None, counter.metric_type())?)
+    }
+}

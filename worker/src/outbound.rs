@@ -1,0 +1,155 @@
+//! Stage 9: calls to the outside: one client a service, a span around each call, answers bounded, and what a status
+//! means.
+
+pub mod classify;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use reqwest::{Client, Request};
+use shared::failure::Failure;
+use shared::telemetry::TRACE;
+use tracing::Instrument;
+use tracing::field::Empty;
+
+/// Most bytes of an answer that are read; the rest is an error, because half an answer must not count as one.
+pub const MAX_ANSWER: usize = 10 * 1024 * 1024;
+
+/// The client of one service.
+#[derive(Debug, Clone)]
+pub struct Outbound {
+    client: Client,
+    /// Whether the trace context is sent along: to our users' own endpoints, not to strangers.
+    propagate: bool,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+impl Outbound {
+    /// A client with room for `concurrency` connections to its host. Follows no redirects: a signed or authorised
+    /// request must not go where the other side points.
+    pub fn new(concurrency: usize, propagate: bool) -> Result<Self, String> {
+        let client = Client::builder()
+            .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(Duration::from_secs(10))
+            .pool_idle_timeout(Duration::from_secs(30))
+            .pool_max_idle_per_host(concurrency)
+            .tcp_nodelay(true)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|e| e.to_string())?;
+        Ok(Self { client, propagate })
+    }
+
+    /// The client, to build requests with.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Makes a call. `route` names the kind of call in the trace, without ids.
+    ///
+    /// # Errors
+    /// Transient: no connection, a connection that breaks, a timeout, an answer above [`MAX_ANSWER`].
+    pub async fn call(&self, mut request: Request, route: &str) -> Result<Answer, Failure> {
+        let span = tracing::info_span!(
+            target: TRACE,
+            "call",
+            otel.name = %format_args!("{} {route}", request.method()),
+            otel.kind = "client",
+            otel.status_code = Empty,
+            http.request.method = %request.method(),
+            url.full = %redacted(request.url()),
+            server.address = request.url().host_str(),
+            server.port = request.url().port_or_known_default(),
+            http.response.status_code = Empty,
+            error.type = Empty,
+        );
+        if self.propagate {
+            propagate(&span, request.headers_mut());
+        }
+        let result = self.exchange(request).instrument(span.clone()).await;
+        match &result {
+            Ok(answer) => {
+                span.record("http.response.status_code", answer.status.as_u16());
+                if answer.status.is_client_error() || answer.status.is_server_error() {
+                    span.record("otel.status_code", "ERROR");
+                }
+            }
+            Err(failure) => {
+                span.record("otel.status_code", "ERROR");
+                span.record("error.type", &*failure.reason().code);
+            }
+        }
+        result
+    }
+
+    async fn exchange(&self, request: Request) -> Result<Answer, Failure> {
+        let mut response = self.client.execute(request).await.map_err(|e| broken(&e))?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|e| broken(&e))? {
+            if body.len() + chunk.len() > MAX_ANSWER {
+                return Err(Failure::transient(
+                    "answer_too_large",
+                    format!("more than {MAX_ANSWER} bytes"),
+                ));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Answer {
+            status,
+            headers,
+            body: body.into(),
+        })
+    }
+}
+
+/// A URL without its query, which may hold secrets.
+fn redacted(url: &reqwest::Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    let _ = url.set_password(None);
+    let _ = url.set_username("");
+    url.into()
+}
+
+fn broken(error: &reqwest::Error) -> Failure {
+    let code = if error.is_timeout() {
+        "timeout"
+    } else if error.is_connect() {
+        "connect"
+    } else {
+        "connection"
+    };
+    // The innermost cause says most; the outer ones repeat the URL.
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    Failure::transient(code, cause)
+}
+
+fn propagate(span: &tracing::Span, headers: &mut HeaderMap) {
+    use tracing_opentelemetry::OpenTelemetrySpanExt;
+    let mut context = async_nats::HeaderMap::new();
+    shared::telemetry::propagation::inject(&span.context(), &mut context);
+    for (name, values) in context.iter() {
+        let name = http::HeaderName::try_from(<_ as AsRef<str>>::as_ref(name));
+        let value = values
+            .first()
+            .and_then(|v| http::HeaderValue::from_str(v.as_str()).ok());
+        if let (Ok(name), Some(value)) = (name, value) {
+            headers.insert(name, value);
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! One service's pool: what its events in flight share.
+
+use std::sync::Arc;
+
+use async_nats::jetstream;
+use shared::config::fleet::Streams;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::ServiceConfig;
+use crate::handler::Handler;
+use crate::metrics::ServiceMetrics;
+use crate::quota::Quota;
+use crate::store::Store;
+
+/// What the events of one service share while they are processed.
+pub struct Pool {
+    /// The service's settings.
+    pub config: ServiceConfig,
+    /// How the streams are kept.
+    pub streams: Streams,
+    /// Who we are, for the audit log.
+    pub worker: Arc<str>,
+    /// The name of the service's stream.
+    pub stream: String,
+    /// Most messages asked for at once.
+    pub batch: usize,
+    /// NATS.
+    pub client: async_nats::Client,
+    /// JetStream.
+    pub js: jetstream::Context,
+    /// A place for each event in flight.
+    pub permits: Arc<Semaphore>,
+    /// The shared limits.
+    pub quota: Quota,
+    /// The code that does the work.
+    pub handler: Arc<dyn Handler>,
+    /// Where results are kept; `None` where none are.
+    pub store: Option<Store>,
+    /// The service's metrics.
+    pub metrics: ServiceMetrics,
+    /// Events in flight.
+    pub tasks: TaskTracker,
+    /// Cancelled when the time to finish is up: events in flight are handed back.
+    pub hand_back: CancellationToken,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pool({})", self.config.service)
+    }
+}

@@ -1,0 +1,103 @@
+//! Stage 7: what happens to an event, from the message to the ack, in order.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use futures_util::FutureExt;
+use shared::event::Event;
+use shared::failure::Failure;
+use tokio::time::timeout;
+use tracing::Instrument;
+
+use crate::delivery::Delivery;
+use crate::handler::Completion;
+use crate::outcome::{self, Verdict};
+use crate::pool::Pool;
+use crate::quota::Passage;
+use crate::settle::settle;
+use crate::store::Finding;
+use crate::{alive, trace};
+
+/// Waits for quota up to this long are slept through here; longer ones are spent in the retry stream, so that the
+/// place is free for an event that may go.
+pub const LONGEST_NAP: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Takes one delivery through all stages. It ends settled, unless the process dies; then the server delivers the
+/// message again, and what is recorded by then is not done again.
+pub async fn process(delivery: Delivery, pool: &Pool) {
+    let started = Instant::now();
+    let event = delivery.decode(&pool.stream);
+    let span = trace::process_span(pool, &delivery, event.as_ref().ok());
+    let stages = async {
+        let outcome = match &event {
+            Ok(event) => attempt(event, pool).await,
+            Err(error) => Some(Err(Failure::permanent("undecodable", error))),
+        };
+        let verdict = outcome::decide(outcome, &delivery, &pool.config.retries, rand::random());
+        let recorded = record(&event, &delivery, &verdict, started, pool).await;
+        (verdict, recorded)
+    };
+    let staying_alive = alive::while_running(&delivery, pool.streams.ack_wait, stages);
+    let finished = pool
+        .hand_back
+        .run_until_cancelled(staying_alive.instrument(span.clone()))
+        .await;
+    async {
+        match finished {
+            Some((verdict, true)) => settle(delivery, verdict, event.as_ref().ok(), started, pool).await,
+            Some((_, false)) | None => delivery.hand_back(None).await,
+        }
+    }
+    .instrument(span)
+    .await;
+}
+
+/// One attempt: not done already, allowed by the limits, handled. `None` when it was done before.
+async fn attempt(event: &Event, pool: &Pool) -> Option<Result<Completion, Failure>> {
+    if let Some(store) = &pool.store {
+        match store.find(event.id.clone()).await {
+            Finding::Done => return None,
+            Finding::Open => {}
+        }
+    }
+    loop {
+        match pool.quota.pass(pool.handler.charges(event)).await {
+            Ok(Ok(Passage::Go)) => break,
+            Ok(Ok(Passage::Wait(wait))) if wait <= LONGEST_NAP => tokio::time::sleep(wait).await,
+            Ok(Ok(Passage::Wait(wait))) => {
+                return Some(Err(Failure::throttled("quota", "waits for quota", wait)));
+            }
+            Ok(Err(_)) | Err(_) => tokio::time::sleep(LONGEST_NAP).await,
+        }
+    }
+    let call = AssertUnwindSafe(pool.handler.handle(event)).catch_unwind();
+    Some(match timeout(pool.config.timeout, call).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(_)) => Err(Failure::permanent("panic", "the handler panicked on this event")),
+        Err(_) => Err(Failure::transient(
+            "timeout",
+            format!("no answer within {:?}", pool.config.timeout),
+        )),
+    })
+}
+
+/// Makes the attempt durable; `false` when that cannot be.
+async fn record(
+    event: &Result<Event, shared::wire::WireError>,
+    delivery: &Delivery,
+    verdict: &Verdict,
+    started: Instant,
+    pool: &Pool,
+) -> bool {
+    let (Some(store), false) = (
+        &pool.store,
+        matches!(verdict, Verdict::Duplicate | Verdict::Defer { .. }),
+    ) else {
+        return true;
+    };
+    let id = event
+        .as_ref()
+        .map_or_else(|_| delivery.fallback_id(&pool.stream), |event| event.id.clone());
+    let row = outcome::row(id, delivery, verdict, started, pool);
+    store.commit(row).instrument(trace::commit_span()).await
+}

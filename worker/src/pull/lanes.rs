@@ -1,0 +1,306 @@
+//! Asks the server for messages of a service's three lanes.
+//!
+//! Two kinds of requests, each over an inbox of its own. A sweep asks a lane for what is there now and ends at once.
+//! When all sweeps come back empty, a parked request for one message waits at the server on each lane, so that the
+//! next event is here in one trip. Parked requests stay between calls of [`Lanes::next`]; whoever is going to be busy
+//! elsewhere must [`stand_down`](Lanes::stand_down), lest a message wait here instead of with another worker.
+
+use std::time::Duration;
+
+use async_nats::{Client, Message, StatusCode, Subscriber};
+use futures_util::future::select_all;
+use futures_util::{FutureExt, StreamExt};
+use shared::subject::{Lane, Service};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::share::Share;
+
+/// How long a parked request waits at the server.
+const PARK: Duration = Duration::from_secs(20);
+/// How often the server shows that it still knows of a parked request; twice that without a sign, it is asked anew.
+const HEARTBEAT: Duration = Duration::from_secs(4);
+/// A sweep is answered at once; without an answer for this long the server has lost it.
+const SWEEP_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The server does not serve the lane; the caller makes the topology anew and comes back.
+#[derive(Debug, thiserror::Error)]
+pub enum LaneError {
+    /// No such consumer, or nobody answers.
+    #[error("lane {lane}: {says}")]
+    Refused {
+        /// Which lane.
+        lane: Lane,
+        /// The server's words.
+        says: String,
+    },
+    /// The client is shut down.
+    #[error("lane {0}: the connection is closed")]
+    Closed(Lane),
+}
+
+/// The lanes of one service.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    client: Client,
+    share: Share,
+    lanes: [LaneInbox; 3],
+}
+
+#[derive(Debug)]
+struct LaneInbox {
+    lane: Lane,
+    requests: String,
+    sweep: Option<(String, Subscriber)>,
+    park: Option<(String, Subscriber)>,
+    /// When the server was last heard about the parked request; `None` when none is parked.
+    parked: Option<Instant>,
+}
+
+/// What arrived on an inbox.
+enum Arrival {
+    Message(Message),
+    /// The server still knows of the request.
+    Heartbeat,
+    /// The request is over.
+    End,
+}
+
+impl Lanes {
+    /// The lanes of this service.
+    pub(super) fn new(client: Client, service: &Service) -> Self {
+        let lanes = Lane::ALL.map(|lane| LaneInbox {
+            lane,
+            requests: format!("$JS.API.CONSUMER.MSG.NEXT.{}.{lane}", service.stream()),
+            sweep: None,
+            park: None,
+            parked: None,
+        });
+        Self {
+            client,
+            share: Share::default(),
+            lanes,
+        }
+    }
+
+    /// Gives at least one and at most `most` messages to `take`, waiting as long as there are none. Safe to cancel.
+    pub(super) async fn next(&mut self, most: usize, mut take: impl FnMut(Message)) -> Result<(), LaneError> {
+        loop {
+            let mut got = 0;
+            for lane in &mut self.lanes {
+                if let Some(message) = lane.parked_now()? {
+                    got += 1;
+                    take(message);
+                }
+            }
+            let mut empty = [false; 3];
+            // First each lane its share; then what nobody took goes to whoever has more, most urgent first.
+            for (i, (_, places)) in self.share.deal(most.saturating_sub(got)).into_iter().enumerate() {
+                let taken = self.lanes[i].sweep(&self.client, places, &mut take).await?;
+                empty[i] = taken < places;
+                got += taken;
+            }
+            for (lane, empty) in self.lanes.iter_mut().zip(empty) {
+                if !empty {
+                    got += lane
+                        .sweep(&self.client, most.saturating_sub(got), &mut take)
+                        .await?;
+                }
+            }
+            if got > 0 {
+                return Ok(());
+            }
+            for lane in &mut self.lanes {
+                lane.park(&self.client).await?;
+            }
+            let (arrived, _, _) = select_all(self.lanes.iter_mut().map(|lane| lane.wait().boxed())).await;
+            if let Some(message) = arrived? {
+                take(message);
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes the parked requests back. What arrived on them meanwhile is handed back to the server at once.
+    pub(super) async fn stand_down(&mut self) {
+        for lane in &mut self.lanes {
+            if lane.parked.take().is_some() {
+                hand_back(&self.client, lane.park.take()).await;
+            }
+        }
+    }
+
+    /// Ends all requests, a sweep that was cut short included.
+    pub(super) async fn close(mut self) {
+        self.stand_down().await;
+        for lane in &mut self.lanes {
+            hand_back(&self.client, lane.sweep.take()).await;
+        }
+    }
+}
+
+/// Closes an inbox; what has arrived or is on its way goes back to the server.
+async fn hand_back(client: &Client, inbox: Option<(String, Subscriber)>) {
+    let Some((_, mut inbox)) = inbox else { return };
+    if inbox.drain().await.is_err() {
+        return;
+    }
+    let deadline = Instant::now() + SWEEP_TIMEOUT;
+    while let Ok(Some(message)) = timeout_at(deadline, inbox.next()).await {
+        if let Some(reply) = message.reply.filter(|_| message.status.is_none()) {
+            let _ = client.publish(reply, "-NAK".into()).await;
+        }
+    }
+}
+
+impl LaneInbox {
+    /// Asks for up to `places` messages that are there now; how many came.
+    async fn sweep(
+        &mut self,
+        client: &Client,
+        places: usize,
+        take: &mut impl FnMut(Message),
+    ) -> Result<usize, LaneError> {
+        if places == 0 {
+            return Ok(0);
+        }
+        let lane = self.lane;
+        let (name, inbox) = open(client, &mut self.sweep, lane).await?;
+        let request = format!("{{\"batch\":{places},\"no_wait\":true}}");
+        let asked = client
+            .publish_with_reply(self.requests.clone(), name.clone(), request.into())
+            .await;
+        asked.map_err(|_| LaneError::Closed(lane))?;
+        let mut got = 0;
+        while got < places {
+            match timeout(SWEEP_TIMEOUT, inbox.next()).await {
+                Ok(arrived) => match read(lane, arrived)? {
+                    Arrival::Message(message) => {
+                        got += 1;
+                        take(message);
+                    }
+                    Arrival::Heartbeat => {}
+                    Arrival::End => break,
+                },
+                Err(_) => {
+                    // The server has lost the request (a reconnect, a new leader). A new inbox, so that an end that
+                    // comes late is not taken for the end of the next sweep.
+                    self.sweep = None;
+                    break;
+                }
+            }
+        }
+        Ok(got)
+    }
+
+    /// Parks a request for one message, unless one is parked.
+    async fn park(&mut self, client: &Client) -> Result<(), LaneError> {
+        if self.parked.is_some() {
+            return Ok(());
+        }
+        let lane = self.lane;
+        let (name, _) = open(client, &mut self.park, lane).await?;
+        let (expires, heartbeat) = (PARK.as_nanos(), HEARTBEAT.as_nanos());
+        let request = format!("{{\"batch\":1,\"expires\":{expires},\"idle_heartbeat\":{heartbeat}}}");
+        let asked = client
+            .publish_with_reply(self.requests.clone(), name.clone(), request.into())
+            .await;
+        asked.map_err(|_| LaneError::Closed(lane))?;
+        self.parked = Some(Instant::now());
+        Ok(())
+    }
+
+    /// A message that has arrived for the parked request already.
+    fn parked_now(&mut self) -> Result<Option<Message>, LaneError> {
+        if self.parked.is_none() {
+            return Ok(None);
+        }
+        while let Some(arrived) = self
+            .park
+            .as_mut()
+            .and_then(|(_, inbox)| inbox.next().now_or_never())
+        {
+            match read(self.lane, arrived)? {
+                Arrival::Message(message) => {
+                    self.parked = None;
+                    return Ok(Some(message));
+                }
+                Arrival::Heartbeat => self.parked = Some(Instant::now()),
+                Arrival::End => {
+                    self.parked = None;
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits for the parked request: its message, or `None` when it is over without one.
+    async fn wait(&mut self) -> Result<Option<Message>, LaneError> {
+        loop {
+            let (Some(heard), Some((_, inbox))) = (self.parked, self.park.as_mut()) else {
+                return Ok(None);
+            };
+            match timeout_at(heard + HEARTBEAT * 2 + Duration::from_secs(1), inbox.next()).await {
+                Err(_) => {
+                    // Not a sign of life: the server does not know of it any more. A new inbox for the new request.
+                    self.parked = None;
+                    self.park = None;
+                    return Ok(None);
+                }
+                Ok(arrived) => match read(self.lane, arrived)? {
+                    Arrival::Heartbeat => self.parked = Some(Instant::now()),
+                    Arrival::Message(message) => {
+                        self.parked = None;
+                        return Ok(Some(message));
+                    }
+                    Arrival::End => {
+                        self.parked = None;
+                        return Ok(None);
+                    }
+                },
+            }
+        }
+    }
+}
+
+async fn open<'a>(
+    client: &Client,
+    inbox: &'a mut Option<(String, Subscriber)>,
+    lane: Lane,
+) -> Result<&'a mut (String, Subscriber), LaneError> {
+    match inbox {
+        Some(open) => Ok(open),
+        closed => {
+            let name = client.new_inbox();
+            let subscriber = client
+                .subscribe(name.clone())
+                .await
+                .map_err(|_| LaneError::Closed(lane))?;
+            Ok(closed.insert((name, subscriber)))
+        }
+    }
+}
+
+/// Tells messages from the server's words about the request.
+fn read(lane: Lane, arrived: Option<Message>) -> Result<Arrival, LaneError> {
+    let message = arrived.ok_or(LaneError::Closed(lane))?;
+    let Some(status) = message.status else {
+        return Ok(Arrival::Message(message));
+    };
+    let says = || message.description.clone().unwrap_or_default();
+    match status {
+        StatusCode::IDLE_HEARTBEAT => Ok(Arrival::Heartbeat),
+        // No messages, request expired, request over for a reason that a new request mends (leader change, shutdown,
+        // too many requests for now).
+        StatusCode::NOT_FOUND | StatusCode::TIMEOUT => Ok(Arrival::End),
+        StatusCode::NO_RESPONDERS => Err(LaneError::Refused {
+            lane,
+            says: "nobody answers".into(),
+        }),
+        other if other.as_u16() == 409 && !says().contains("Consumer Deleted") => Ok(Arrival::End),
+        other => Err(LaneError::Refused {
+            lane,
+            says: format!("{other} {}", says()),
+        }),
+    }
+}

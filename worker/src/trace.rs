@@ -1,0 +1,69 @@
+//! The spans of an event in a worker. At most three: process, outbound call, commit.
+
+use opentelemetry::trace::TraceContextExt;
+use shared::event::Event;
+use shared::telemetry::{TRACE, propagation};
+use tracing::{Span, info_span};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+use crate::delivery::Delivery;
+use crate::pool::Pool;
+
+/// Name of the span around the group commit as one event sees it.
+pub const COMMIT: &str = "commit results";
+
+/// The span of processing one delivery. A first delivery continues the publisher's trace and links to it; a delayed
+/// retry begins a trace of its own that links back, because it may come hours later.
+pub fn process_span(pool: &Pool, delivery: &Delivery, event: Option<&Event>) -> Span {
+    let service = &pool.config.service;
+    let failed = delivery.failed_attempts();
+    let span = info_span!(
+        target: TRACE,
+        "process",
+        otel.name = %format_args!("process events.{service}"),
+        otel.kind = "consumer",
+        otel.status_code = tracing::field::Empty,
+        messaging.system = "nats",
+        messaging.operation.name = "process",
+        messaging.operation.type = "process",
+        messaging.destination.name = delivery.subject(),
+        messaging.consumer.group.name = delivery.lane_and_tenant().0.as_str(),
+        messaging.message.id = event.map(|event| event.id.as_str()),
+        messaging.message.body.size = delivery.payload_len(),
+        weir.event.type = event.map(|event| event.kind.as_str()),
+        weir.attempt = failed + 1,
+        weir.delivered = delivery.delivered,
+    );
+    if let Some((context, publisher)) = propagation::extract(delivery.headers()) {
+        if failed == 0 {
+            let _ = span.set_parent(context);
+        }
+        span.add_link(publisher);
+    }
+    span
+}
+
+/// The span of waiting for the group commit.
+pub fn commit_span() -> Span {
+    info_span!(
+        target: TRACE,
+        "commit",
+        otel.name = COMMIT,
+        otel.kind = "client",
+        db.system.name = "postgresql",
+        db.operation.name = "INSERT",
+        db.collection.name = "results",
+    )
+}
+
+/// The trace id of the span we are in; empty when there is none.
+pub fn current_id() -> String {
+    let context = Span::current().context();
+    let span = context.span();
+    let span = span.span_context();
+    if span.is_valid() {
+        span.trace_id().to_string()
+    } else {
+        String::new()
+    }
+}
