@@ -2,6 +2,7 @@
 
 CARGO ?= cargo
 LOCKED ?= --locked
+RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build test demo up bench lint fmt clean-data
@@ -22,7 +23,7 @@ demo: setup build ## Show events on their way through the fleet
 	scripts/demo
 
 up: setup build ## Run the whole fleet here until Ctrl-C
-	target/release/weir up
+	$(RELEASE)/weir up
 
 bench: setup build ## Measure throughput and latency of the fleet here
 	target/release/weir bench

@@ -3,6 +3,7 @@
 mod read;
 #[cfg(test)]
 mod tests;
+mod took;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -15,7 +16,10 @@ use serde::Serialize;
 use shared::subject::Service;
 use sqlx::PgPool;
 
-pub use self::read::{ReadError, idle, postgres, sightings};
+pub use self::{
+    read::{ReadError, idle, postgres, sightings},
+    took::accept_to_done,
+};
 
 /// How long to look again before a loss or a double is believed: an event that moves while it is looked for can be
 /// missed or met twice.

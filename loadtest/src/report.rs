@@ -1,14 +1,19 @@
 //! The table at the end of a run.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use comfy_table::{
-    Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED,
+    Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table, Width,
+    presets::UTF8_FULL_CONDENSED,
 };
 use serde::Serialize;
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
-use crate::{conservation::Conservation, generator::LoadResult, provider::Stats};
+use crate::{
+    conservation::Conservation,
+    generator::{Latency, LoadResult},
+    provider::Stats,
+};
 
 /// Resident memory of one process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -47,6 +52,8 @@ pub struct Report {
     pub load: Option<LoadResult>,
     /// The account of all accepted events.
     pub conservation: Option<Conservation>,
+    /// From accept to done, by service.
+    pub accept_to_done: BTreeMap<String, Latency>,
     /// What the provider counted.
     pub provider: Option<Stats>,
     /// Memory of the fleet's processes.
@@ -54,8 +61,8 @@ pub struct Report {
 }
 
 impl Report {
-    /// Nothing lost and nothing doubled, as far as it was looked at; false too when a load was sent and nothing of it
-    /// was accepted, because that shows nothing.
+    /// Nothing lost, nothing doubled and no call over a limit, as far as it was looked at; false too when a load was
+    /// sent and nothing of it was accepted, because that shows nothing.
     pub fn holds(&self) -> bool {
         self.load
             .as_ref()
@@ -64,7 +71,7 @@ impl Report {
             && self
                 .provider
                 .as_ref()
-                .is_none_or(|stats| stats.doubled.count == 0)
+                .is_none_or(|stats| stats.doubled.count == 0 && stats.total.refused == 0)
     }
 
     /// The table, at most 100 columns wide, without a newline at its end. `color` for terminals.
@@ -77,6 +84,10 @@ impl Report {
             Some(account) => page.conservation(account),
             None if self.load.is_some() => page.row("account", "none", "not drawn up: no Postgres was given"),
             None => {}
+        }
+        for (service, latency) in &self.accept_to_done {
+            let of = format!("{} events, from kept to recorded", latency.count);
+            page.latency(&format!("accept to done, {service}"), *latency, &of);
         }
         if let Some(stats) = &self.provider {
             page.provider(stats);
@@ -110,6 +121,10 @@ impl Page {
         } else {
             table.force_no_tty();
         }
+        if let Some(column) = table.column_mut(0) {
+            // One long name would take the room of every note.
+            column.set_constraint(ColumnConstraint::UpperBoundary(Width::Fixed(34)));
+        }
         if let Some(column) = table.column_mut(1) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -140,20 +155,19 @@ impl Page {
         for (outcome, count) in &load.outcomes {
             self.row(&format!("answers: {outcome}"), &count.to_string(), "");
         }
-        let latency = load.latency;
+        let since = if load.from_due { "due" } else { "sent" };
+        let of = format!("{} accepted, from when each was {since}", load.latency.count);
+        self.latency("latency", load.latency, &of);
+    }
+
+    /// One row: the median as the figure, the other percentiles and what was measured beside it.
+    fn latency(&mut self, what: &str, latency: Latency, of: &str) {
         if latency.count == 0 {
             return;
         }
-        let since = if load.from_due { "due" } else { "sent" };
-        let of = format!("of {} accepted, from when each was {since}", latency.count);
-        let percentiles = [("p50", latency.p50), ("p90", latency.p90), ("p95", latency.p95)];
-        for (name, micros) in percentiles
-            .into_iter()
-            .chain([("p99", latency.p99), ("max", latency.max)])
-        {
-            let note = if name == "p50" { of.as_str() } else { "" };
-            self.row(&format!("latency {name}"), &millis(micros), note);
-        }
+        let [p90, p95, p99, max] = [latency.p90, latency.p95, latency.p99, latency.max].map(short_millis);
+        let note = format!("p90 {p90}, p95 {p95}, p99 {p99}, max {max} ms\n{of}");
+        self.row(&format!("{what} p50"), &millis(latency.p50), &note);
     }
 
     fn conservation(&mut self, account: &Conservation) {
@@ -200,7 +214,17 @@ impl Page {
 }
 
 fn millis(micros: u64) -> String {
-    format!("{:.2} ms", micros as f64 / 1e3)
+    format!("{} ms", short_millis(micros))
+}
+
+/// Three digits that count; more would not be measured.
+fn short_millis(micros: u64) -> String {
+    let millis = micros as f64 / 1e3;
+    match micros {
+        0..10_000 => format!("{millis:.2}"),
+        10_000..100_000 => format!("{millis:.1}"),
+        _ => format!("{millis:.0}"),
+    }
 }
 
 fn mebibytes(bytes: u64) -> String {
@@ -209,6 +233,9 @@ fn mebibytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests panic on failure")]
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -238,6 +265,51 @@ mod tests {
             "{text}"
         );
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    }
+
+    #[test]
+    fn a_call_over_a_limit_fails_the_run() {
+        let stats = |refused: u64| -> Stats {
+            let calls =
+                json!({"calls": 9, "accepted": 9 - refused, "refused": refused, "failed": 0, "rejected": 0});
+            let stats = json!({
+                "total": calls, "api": {}, "limits": {}, "concurrency": {"limit": 1, "peak": 1, "breaches": 0},
+                "doubled": {"count": 0, "examples": [], "tracked": 9, "untracked": 0},
+            });
+            serde_json::from_value(stats).unwrap()
+        };
+        for (refused, holds) in [(0, true), (1, false)] {
+            let report = Report {
+                provider: Some(stats(refused)),
+                ..Report::default()
+            };
+            assert_eq!(report.holds(), holds);
+        }
+    }
+
+    #[test]
+    fn latencies_take_one_row_each() {
+        let latency = Latency {
+            p50: 1_234,
+            p90: 12_345,
+            p95: 100_000,
+            p99: 12_345_678,
+            max: 12_345_679,
+            count: 3,
+        };
+        let mut report = Report::default();
+        report.accept_to_done.insert("github".into(), latency);
+        report.accept_to_done.insert("idle".into(), Latency::default());
+        let text = report.table(false);
+        assert!(
+            text.contains("accept to done, github p50") && text.contains("1.23 ms"),
+            "{text}"
+        );
+        assert!(
+            text.contains("p90 12.3, p95 100, p99 12346, max 12346 ms"),
+            "{text}"
+        );
+        assert!(!text.contains("idle"), "what was not measured has no row: {text}");
     }
 
     #[test]

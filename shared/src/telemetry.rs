@@ -1,5 +1,5 @@
-//! Traces and logs. Traces go out by OTLP as the standard `OTEL_*` variables say; with no endpoint set they are
-//! not recorded, but every event still has a trace id that the logs carry.
+//! Traces and logs. Traces go out by OTLP as the standard `OTEL_*` variables say, and log lines carry their ids. With
+//! no endpoint set no spans are made at all: they cost a sixth of a worker's drain rate, too much for nobody to read.
 
 mod logs;
 pub mod propagation;
@@ -12,7 +12,7 @@ use opentelemetry::trace::TracerProvider as _;
 use opentelemetry::{KeyValue, global};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider};
+use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -38,7 +38,8 @@ pub enum TelemetryError {
 /// Traces and logs of this process, until [`shutdown`](Self::shutdown).
 #[must_use = "spans are lost unless it is shut down"]
 pub struct Telemetry {
-    provider: SdkTracerProvider,
+    /// `None` where traces go nowhere.
+    provider: Option<SdkTracerProvider>,
 }
 
 impl fmt::Debug for Telemetry {
@@ -59,21 +60,23 @@ fn exports() -> bool {
 /// and `OTEL_RESOURCE_ATTRIBUTES` override and add). Call it inside the runtime, after the TLS provider is set.
 pub fn init(service: &'static str, log: &str, format: LogFormat) -> Result<Telemetry, TelemetryError> {
     global::set_text_map_propagator(TraceContextPropagator::new());
-    let provider = provider(service)?;
-    let traces = tracing_opentelemetry::layer()
-        .with_tracer(provider.tracer("weir"))
-        .with_location(false)
-        .with_threads(false)
-        .with_target(false)
-        .with_context_activation(false)
-        .with_tracked_inactivity(false);
+    let provider = exports().then(|| provider(service)).transpose()?;
+    let traces = provider.as_ref().map(|provider| {
+        tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer("weir"))
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_context_activation(false)
+            .with_tracked_inactivity(false)
+    });
     let only_ours = filter_fn(|metadata| metadata.is_span() && metadata.target() == TRACE);
     // Spans are for traces alone: logged lines take their ids from there, and formatting fields twice costs.
     let filter = EnvFilter::try_new(log).unwrap_or_else(|_| EnvFilter::new("info"));
     let events = filter_fn(|metadata| metadata.is_event() && metadata.target() != TRACE);
     let lines = logs::layer(format).with_filter(filter).with_filter(events);
     let subscriber = tracing_subscriber::registry()
-        .with(traces.with_filter(only_ours))
+        .with(traces.map(|traces| traces.with_filter(only_ours)))
         .with(lines);
     subscriber.try_init()?;
     Ok(Telemetry { provider })
@@ -87,11 +90,6 @@ fn provider(service: &'static str) -> Result<SdkTracerProvider, TelemetryError> 
         .with_attribute(KeyValue::new("service.namespace", "weir"))
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
         .build();
-    let builder = SdkTracerProvider::builder().with_resource(resource);
-    if !exports() {
-        // Ids without records: a trace can still be followed through the logs.
-        return Ok(builder.with_sampler(Sampler::AlwaysOff).build());
-    }
     let exporter = opentelemetry_otlp::SpanExporter::builder().build()?;
     // Larger and quicker than the SDK's own figures: bursts of thousands of events must not lose spans. The OTEL_BSP_*
     // variables win where they are set.
@@ -106,13 +104,16 @@ fn provider(service: &'static str) -> Result<SdkTracerProvider, TelemetryError> 
     let processor = BatchSpanProcessor::builder(exporter)
         .with_batch_config(batch.build())
         .build();
-    Ok(builder.with_span_processor(processor).build())
+    Ok(SdkTracerProvider::builder()
+        .with_resource(resource)
+        .with_span_processor(processor)
+        .build())
 }
 
 impl Telemetry {
     /// Sends what is left and stops, within `deadline`. Off the async threads, because the exporter blocks.
     pub async fn shutdown(self, deadline: Duration) {
-        let provider = self.provider;
+        let Some(provider) = self.provider else { return };
         let flushed = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(deadline));
         match tokio::time::timeout(deadline, flushed).await {
             Ok(Ok(Ok(()))) => {}

@@ -1,8 +1,8 @@
 -- What became of each event: one row an event and service, written before the event is acked. It is the audit record
 -- of the attempt that ended the event too, so that the common case, done at the first attempt, costs one row.
 CREATE TABLE results (
-    event_id    text        NOT NULL,
-    service     text        NOT NULL,
+    event_id    text        NOT NULL COLLATE "C",
+    service     text        NOT NULL COLLATE "C",
     state       text        NOT NULL CHECK (state IN ('done', 'dead')),
     attempts    integer     NOT NULL,
     code        text        NOT NULL,
@@ -20,8 +20,8 @@ CREATE INDEX results_by_time ON results USING brin (finished_at);
 
 -- Every attempt that failed, append-only.
 CREATE TABLE failures (
-    event_id    text        NOT NULL,
-    service     text        NOT NULL,
+    event_id    text        NOT NULL COLLATE "C",
+    service     text        NOT NULL COLLATE "C",
     attempt     integer     NOT NULL,
     class       text        NOT NULL CHECK (class IN ('transient', 'permanent')),
     code        text        NOT NULL,

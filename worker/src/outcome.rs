@@ -143,7 +143,7 @@ pub fn row(id: EventId, delivery: &Delivery, verdict: &Verdict, started: Instant
         detail,
         result: result.map(|value| value.to_string()),
         took: started.elapsed(),
-        trace_id: trace::current_id(),
+        trace_id: trace::id_of(delivery),
         accepted_ms: delivery.accepted(),
         at_ms: millis(SystemTime::now()),
         service: pool.config.service.clone(),

@@ -1,6 +1,6 @@
 //! The spans of an event in a worker. At most three: process, outbound call, commit.
 
-use opentelemetry::trace::TraceContextExt;
+use opentelemetry::trace::{SpanContext, TraceContextExt};
 use shared::event::Event;
 use shared::telemetry::{TRACE, propagation};
 use tracing::{Span, info_span};
@@ -34,7 +34,9 @@ pub fn process_span(pool: &Pool, delivery: &Delivery, event: Option<&Event>) -> 
         weir.attempt = failed + 1,
         weir.delivered = delivery.delivered,
     );
-    if let Some((context, publisher)) = propagation::extract(delivery.headers()) {
+    if !span.is_disabled()
+        && let Some((context, publisher)) = propagation::extract(delivery.headers())
+    {
         if failed == 0 {
             let _ = span.set_parent(context);
         }
@@ -56,14 +58,17 @@ pub fn commit_span() -> Span {
     )
 }
 
-/// The trace id of the span we are in; empty when there is none.
-pub fn current_id() -> String {
-    let context = Span::current().context();
-    let span = context.span();
-    let span = span.span_context();
-    if span.is_valid() {
-        span.trace_id().to_string()
+/// The trace of an event in hand: that of the span we are in, or where we make none, the publisher's; empty when
+/// there is neither.
+pub fn id_of(delivery: &Delivery) -> String {
+    let span = Span::current();
+    let context = if span.is_disabled() {
+        None
     } else {
-        String::new()
-    }
+        Some(span.context())
+    };
+    let own = context.map(|context| context.span().span_context().clone());
+    let known = own.filter(SpanContext::is_valid);
+    let known = known.or_else(|| propagation::extract(delivery.headers()).map(|(_, publisher)| publisher));
+    known.map(|span| span.trace_id().to_string()).unwrap_or_default()
 }

@@ -1,6 +1,7 @@
 //! `weir-loadtest run`.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{self, IsTerminal},
     path::{Path, PathBuf},
@@ -14,7 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use loadtest::{
     conservation::{self, Conservation},
     generator::{
-        Closed, LoadResult, Open, Phase, run, saturate,
+        Closed, Latency, LoadResult, Open, Phase, run, saturate,
         target::{Events, Publish, Target, Template, Webhook, WireFormat, http_client, payloads},
     },
     provider::Stats,
@@ -31,7 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Sends a load, waits until the fleet has worked it off, and accounts for every accepted event.
 ///
-/// Ends with a table. Exit code 1 when an accepted event was lost, an effect doubled, or nothing accepted.
+/// Ends with a table. Exit code 1 when an accepted event was lost, an effect doubled, nothing accepted, or when the
+/// provider counted a call over a limit.
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
     /// What to send.
@@ -91,6 +93,9 @@ pub(super) struct RunArgs {
     /// Postgres with the fleet's results; without it no account is drawn up.
     #[arg(long, env = "WEIR_POSTGRES_URL", value_name = "URL", hide_env_values = true)]
     postgres: Option<String>,
+    /// File with ids, one a line, of events that others have published and that are accounted for as well.
+    #[arg(long, value_name = "FILE", requires = "postgres")]
+    published: Option<PathBuf>,
     /// Services whose events are accounted for.
     #[arg(long, value_delimiter = ',', default_value = "github,slack,http", value_name = "NAMES", value_parser = service)]
     services: Vec<Service>,
@@ -119,11 +124,15 @@ enum To {
 }
 
 impl RunArgs {
-    /// True when something was accepted, nothing lost and nothing doubled.
+    /// True when something was accepted, nothing lost, nothing doubled and no call made over a limit.
     pub(super) async fn run(self, stop: &CancellationToken) -> Result<bool, CliError> {
+        let mut accepted = self.published()?;
         let load = self.send(stop).await?;
+        accepted.extend(load.accepted_ids.iter().cloned());
+        let (conservation, accept_to_done) = self.account(&accepted).await?.unzip();
         let report = Report {
-            conservation: self.account(&load).await?,
+            conservation,
+            accept_to_done: accept_to_done.unwrap_or_default(),
             provider: self.provider_stats().await?,
             memory: memory(&self.processes),
             load: Some(load),
@@ -191,7 +200,19 @@ impl RunArgs {
         saturate(closed, target, &bar, stop).await
     }
 
-    async fn account(&self, load: &LoadResult) -> Result<Option<Conservation>, CliError> {
+    fn published(&self) -> Result<BTreeSet<String>, CliError> {
+        let Some(path) = &self.published else {
+            return Ok(BTreeSet::new());
+        };
+        let text = fs::read_to_string(path).map_err(CliError::at(path.display()))?;
+        let ids = text.lines().map(str::trim).filter(|id| !id.is_empty());
+        Ok(ids.map(str::to_owned).collect())
+    }
+
+    async fn account(
+        &self,
+        accepted: &BTreeSet<String>,
+    ) -> Result<Option<(Conservation, BTreeMap<String, Latency>)>, CliError> {
         let Some(url) = &self.postgres else {
             return Ok(None);
         };
@@ -205,12 +226,13 @@ impl RunArgs {
             bar.set_message(format!("{left} messages wait"));
             bar.tick();
         };
-        let account =
-            conservation::audit(&load.accepted_ids, &js, &pool, &self.services, self.settle, told).await;
+        let account = conservation::audit(accepted, &js, &pool, &self.services, self.settle, told).await;
         bar.finish_and_clear();
         let account = account.map_err(CliError::at("account"))?;
+        let took = conservation::accept_to_done(accepted, &pool, &self.services).await;
+        let took = took.map_err(CliError::at("account"))?;
         pool.close().await;
-        Ok(Some(account))
+        Ok(Some((account, took)))
     }
 
     async fn provider_stats(&self) -> Result<Option<Stats>, CliError> {

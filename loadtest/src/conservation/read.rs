@@ -19,7 +19,7 @@ use sqlx::PgPool;
 use super::Place;
 
 /// Ids asked for in one statement.
-const BATCH: usize = 10_000;
+pub(super) const BATCH: usize = 10_000;
 /// Parts of a stream that are walked at the same time.
 const WALKERS: u64 = 16;
 /// How often the streams are looked at while waiting for them to be empty.

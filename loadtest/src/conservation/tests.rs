@@ -187,7 +187,7 @@ async fn events_are_found_wherever_they_are() {
     dead_letter::bury(&js, burial).await.unwrap();
     for (id, state) in [("done", "done"), ("buried", "dead")] {
         sqlx::query(
-            "INSERT INTO results VALUES ($1, 'http', $2, 1, 'ok', '', NULL, 0, '', '', now(), now())",
+            "INSERT INTO results VALUES ($1, 'http', $2, 1, 'ok', '', NULL, 0, '', '', now(), now() + interval '1.5 s')",
         )
         .bind(id)
         .bind(state)
@@ -217,6 +217,11 @@ async fn events_are_found_wherever_they_are() {
     let more = ids(&["done", "gone"]);
     let seen = sightings(&more, &js, &pool, &services).await.unwrap();
     assert_eq!(account(&more, seen).lost_ids, ["gone"]);
+    let took = accept_to_done(&accepted, &pool, &services).await.unwrap();
+    assert_eq!(took.len(), 1);
+    let (p50, max, count) = (took["http"].p50, took["http"].max, took["http"].count);
+    assert_eq!(count, 1, "the dead one took no time to be done");
+    assert!(p50.abs_diff(1_500_000) < 2_000 && max == p50, "{p50} {max}");
     pool.close().await;
     servers.stop().await.unwrap();
 }

@@ -63,6 +63,14 @@ pub struct Latency {
 }
 
 impl Latency {
+    /// An empty histogram of microseconds, up to ten minutes with three digits.
+    pub fn histogram() -> Histogram<u64> {
+        let Ok(histogram) = Histogram::new_with_bounds(1, MAX_MICROS, DIGITS) else {
+            unreachable!("the bounds are constants that a histogram takes")
+        };
+        histogram
+    }
+
     /// Percentiles of a histogram of microseconds.
     pub fn of(histogram: &Histogram<u64>) -> Self {
         let at = |quantile| histogram.value_at_quantile(quantile);
@@ -122,13 +130,10 @@ pub(super) struct Tally {
 
 impl Tally {
     pub(super) fn new() -> Self {
-        let Ok(latency) = Histogram::new_with_bounds(1, MAX_MICROS, DIGITS) else {
-            unreachable!("the bounds are constants that a histogram takes")
-        };
         let inner = Inner {
             outcomes: BTreeMap::new(),
             accepted_ids: BTreeSet::new(),
-            latency,
+            latency: Latency::histogram(),
             latest_start: Duration::ZERO,
             sent: 0,
         };
