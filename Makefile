@@ -25,8 +25,11 @@ demo: setup build ## Show events on their way through the fleet
 up: setup build ## Run the whole fleet here until Ctrl-C
 	$(RELEASE)/weir up
 
-bench: setup build ## Measure throughput and latency of the fleet here
-	target/release/weir bench
+bench: setup build ## Measure against the bare operations: rates, latency, memory
+	$(CARGO) bench $(LOCKED) -p ingest --bench accept
+	$(CARGO) bench $(LOCKED) -p worker --bench drain
+	$(CARGO) bench $(LOCKED) -p worker --bench retention
+	$(CARGO) bench $(LOCKED) -p loadtest --bench latency
 
 lint: ## Check formatting and lints, warnings included
 	$(CARGO) fmt --all --check

@@ -83,10 +83,10 @@ pub(crate) struct Up {
     #[arg(long, value_name = "URL")]
     pub(crate) postgres_url: Option<String>,
     /// Where ingest listens [WEIR_INGEST_LISTEN, else 127.0.0.1:8080 when free, else a free port]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub(crate) ingest_listen: Option<SocketAddr>,
     /// Where the scheduler listens [WEIR_SCHEDULER_LISTEN, else 127.0.0.1:8082 when free, else a free port]
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub(crate) scheduler_listen: Option<SocketAddr>,
     /// Run no ingest.
     #[arg(long)]
@@ -222,7 +222,7 @@ pub(crate) struct DlqShow {
 )]
 pub(crate) struct DlqReplay {
     /// Their sequences, as `weir dlq list` shows them.
-    #[arg(required_unless_present = "all", conflicts_with_all = ["all", "service", "code"])]
+    #[arg(conflicts_with_all = ["all", "service", "code"])]
     pub(crate) sequences: Vec<u64>,
     /// All that are there now and fit --service and --code.
     #[arg(long)]
@@ -238,6 +238,16 @@ pub(crate) struct DlqReplay {
 
 fn service(text: &str) -> Result<Service, String> {
     Service::new(text).map_err(|error| error.to_string())
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        let port = text.strip_prefix("localhost").unwrap_or(text);
+        match port.strip_prefix(':').unwrap_or(port).parse::<u16>() {
+            Ok(port) => format!("is no address: write 127.0.0.1:{port}"),
+            Err(_) => "is no address: write an IP address and a port, such as 127.0.0.1:8080".to_owned(),
+        }
+    })
 }
 
 fn priority(text: &str) -> Result<Priority, String> {
@@ -274,6 +284,12 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Arguments::command().debug_assert();
+        for text in ["9000", ":9000", "localhost:9000"] {
+            assert!(
+                address(text).unwrap_err().ends_with("write 127.0.0.1:9000"),
+                "{text}"
+            );
+        }
         assert_eq!(pause("10/s").unwrap().as_millis(), 100);
         assert_eq!(pause("60/m").unwrap().as_millis(), 1000);
         for bad in ["", "0/s", "-1/s", "nan/s", "10/y", "1e9/s"] {

@@ -19,7 +19,7 @@ pub(crate) const FLEET_FILE: &str = "fleet.json";
 /// Name of the file that a running `weir up` holds locked.
 pub(crate) const LOCK_FILE: &str = "lock";
 /// Name of the data folder where nobody names another.
-const DATA: &str = ".weir";
+pub(crate) const DATA: &str = ".weir";
 /// How long NATS may take to answer a command.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
@@ -53,7 +53,7 @@ pub(crate) struct PartRecord {
 }
 
 /// Variables of this process with some of them set otherwise.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Overlay(BTreeMap<String, String>);
 
 impl Overlay {
@@ -71,6 +71,11 @@ impl Overlay {
         {
             self.set(name, value);
         }
+    }
+
+    /// The variables that are set otherwise.
+    pub(crate) fn changed(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
     }
 
     fn hides(&self, name: &str) -> bool {
@@ -101,29 +106,61 @@ pub(crate) struct Reached {
     pub(crate) postgres_url: Option<String>,
     pub(crate) client: async_nats::Client,
     pub(crate) js: jetstream::Context,
+    /// Services of the running `weir up`, where this is its fleet.
+    pub(crate) services: Option<Vec<String>>,
+}
+
+/// What is known of a fleet before anything is asked.
+pub(crate) struct Settings {
+    pub(crate) fleet: Fleet,
+    /// Its database, if one is known.
+    pub(crate) postgres_url: Option<String>,
+    /// Services of the running `weir up`, where this is its fleet.
+    pub(crate) services: Option<Vec<String>>,
+    /// Nobody named a NATS server and no `weir up` runs: `fleet` has the usual address.
+    unnamed: bool,
 }
 
 /// Reads the settings and connects to NATS, or says within seconds that it does not answer.
 pub(crate) async fn reach(place: &Where, postgres_url: Option<&str>) -> Result<Reached, Failure> {
-    let (fleet, postgres_url) = settings(place, postgres_url)?;
-    let (client, js) = connect(&fleet).await?;
+    let Settings {
+        fleet,
+        postgres_url,
+        services,
+        unnamed,
+    } = settings(place, postgres_url)?;
+    if unnamed && let Some(folder) = &place.folder {
+        let folder = folder.display();
+        return Err(Failure::Failed(format!(
+            "no fleet runs from {folder}; start one with `weir up --data {folder}`, or give WEIR_NATS_URL"
+        )));
+    }
+    let (client, js) = connect(&fleet).await.map_err(|failure| {
+        if unnamed {
+            Failure::failed(
+                "no fleet runs from ./.weir or a folder above; start one with `weir up`, or give --fleet DIR or \
+                 WEIR_NATS_URL",
+            )
+        } else {
+            failure
+        }
+    })?;
     Ok(Reached {
         fleet,
         postgres_url,
         client,
         js,
+        services,
     })
 }
 
-/// The fleet's settings and its database, if one is known.
-pub(crate) fn settings(
-    place: &Where,
-    postgres_url: Option<&str>,
-) -> Result<(Fleet, Option<String>), Failure> {
+/// The fleet's settings: those of flags and variables, else those of a running `weir up`.
+pub(crate) fn settings(place: &Where, postgres_url: Option<&str>) -> Result<Settings, Failure> {
     let mut environment = Overlay::default();
-    if let Some(running) = running(place.folder.as_deref()) {
-        environment.fallback("WEIR_NATS_URL", running.nats_url);
-        environment.fallback("WEIR_POSTGRES_URL", running.postgres_url);
+    let running = running(place.folder.as_deref());
+    if let Some(running) = &running {
+        environment.fallback("WEIR_NATS_URL", &running.nats_url);
+        environment.fallback("WEIR_POSTGRES_URL", &running.postgres_url);
         environment.fallback("WEIR_SERVICES", running.services.join(","));
     }
     for (name, flag) in [
@@ -134,13 +171,26 @@ pub(crate) fn settings(
             environment.set(name, value);
         }
     }
+    let unnamed = ["WEIR_NATS_URL", "WEIR_NATS_URL_FILE"]
+        .into_iter()
+        .filter_map(|name| environment.get(name))
+        .all(|value| value.trim().is_empty());
     let mut reader = Reader::new(&environment);
     let fleet = Fleet::read(&mut reader);
     let postgres_url = reader.url("WEIR_POSTGRES_URL", "", &["postgres", "postgresql"]);
     let postgres_url = Some(postgres_url).filter(|url| !url.is_empty());
+    let services = running
+        .filter(|running| running.nats_url == fleet.nats_url)
+        .map(|running| running.services);
+    let settings = Settings {
+        fleet,
+        postgres_url,
+        services,
+        unnamed,
+    };
     reader
-        .finish(&[], (fleet, postgres_url))
-        .map(|(read, _)| read)
+        .finish(&[], settings)
+        .map(|(settings, _)| settings)
         .map_err(Failure::usage)
 }
 

@@ -29,6 +29,14 @@ pub(crate) async fn run(publish: Publish) -> Result<(), Failure> {
     }
 
     let reached = fleet::reach(&publish.fleet, None).await?;
+    if let Some(services) = &reached.services
+        && !services.iter().any(|name| name == service.as_str())
+    {
+        return Err(Failure::Failed(format!(
+            "this fleet does not work for {service}: its services are {}",
+            services.join(", ")
+        )));
+    }
     let most = reached.client.server_info().max_payload;
     if payload.len() > most {
         let text = format!(

@@ -33,22 +33,28 @@ struct Ended {
 }
 
 pub(crate) async fn run(status: Status) -> Result<(), Failure> {
-    let (views, unknown, postgres_url) = if let Some(url) = &status.scheduler {
-        let (_, postgres_url) = fleet::settings(&status.fleet, status.postgres_url.as_deref())?;
-        (from_scheduler(url).await?, Vec::new(), postgres_url)
+    let (views, unknown, postgres_url, fleet) = if let Some(url) = &status.scheduler {
+        let settings = fleet::settings(&status.fleet, status.postgres_url.as_deref())?;
+        // The scheduler named may be that of another fleet.
+        (
+            from_scheduler(url).await?,
+            Vec::new(),
+            settings.postgres_url,
+            None,
+        )
     } else {
         let reached = fleet::reach(&status.fleet, status.postgres_url.as_deref()).await?;
         let (views, unknown) = from_nats(&reached).await?;
-        (views, unknown, reached.postgres_url)
+        (views, unknown, reached.postgres_url, reached.services)
     };
     let ended = match &postgres_url {
         None => Err("no Postgres is known: set WEIR_POSTGRES_URL".to_owned()),
         Some(url) => last_hour(url).await,
     };
     if status.json {
-        terminal::out(as_json(&views, &ended));
+        terminal::out(as_json(&views, &ended, fleet.as_deref()));
     } else {
-        terminal::out(table(&views, ended.as_ref().ok()).text());
+        terminal::out(table(&views, ended.as_ref().ok(), fleet.as_deref()).text());
         if let Err(why) = &ended {
             terminal::note(format_args!("the last hour is not shown: {why}"));
         }
@@ -147,7 +153,16 @@ async fn last_hour(url: &str) -> Result<BTreeMap<String, Ended>, String> {
     Ok(ended)
 }
 
-fn table(views: &[ServiceView], ended: Option<&BTreeMap<String, Ended>>) -> Columns {
+/// Whether a service is one of the fleet's; `None` where its services are not known.
+fn is_of(fleet: Option<&[String]>, service: &str) -> Option<bool> {
+    fleet.map(|services| services.iter().any(|name| name == service))
+}
+
+fn table(
+    views: &[ServiceView],
+    ended: Option<&BTreeMap<String, Ended>>,
+    fleet: Option<&[String]>,
+) -> Columns {
     let mut columns = Columns::new(&[
         "service",
         "lane",
@@ -181,6 +196,9 @@ fn table(views: &[ServiceView], ended: Option<&BTreeMap<String, Ended>>) -> Colu
             count(last.map(|l| l.done)),
             count(last.map(|l| l.dead)),
             match (view.state, view.observation_age_seconds) {
+                (Freshness::Fresh, _) if is_of(fleet, &view.service) == Some(false) => {
+                    "not in this fleet".into()
+                }
                 (Freshness::Fresh, _) => String::new(),
                 (Freshness::Stale, age) => format!("seen {} ago", Span(age.unwrap_or_default())),
                 (Freshness::Unknown, _) => "unknown".into(),
@@ -199,7 +217,11 @@ fn table(views: &[ServiceView], ended: Option<&BTreeMap<String, Ended>>) -> Colu
     columns
 }
 
-fn as_json(views: &[ServiceView], ended: &Result<BTreeMap<String, Ended>, String>) -> Value {
+fn as_json(
+    views: &[ServiceView],
+    ended: &Result<BTreeMap<String, Ended>, String>,
+    fleet: Option<&[String]>,
+) -> Value {
     let services: Vec<Value> = views
         .iter()
         .map(|view| {
@@ -208,6 +230,7 @@ fn as_json(views: &[ServiceView], ended: &Result<BTreeMap<String, Ended>, String
                 Ok(ended) => json!(ended.get(&view.service).copied().unwrap_or_default()),
                 Err(_) => Value::Null,
             };
+            value["in_fleet"] = json!(is_of(fleet, &view.service));
             value
         })
         .collect();

@@ -5,16 +5,18 @@ mod folder;
 mod given;
 mod keeper;
 mod part;
+mod preflight;
 mod private;
 mod progress;
 mod ready;
 mod summary;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::join_all;
-use shared::config::{Fleet, Reader};
+use shared::config::{Environment as _, Fleet, Reader};
 use shared::lifecycle::{self, FLUSH};
 use shared::telemetry::propagation::rfc3339;
 use tokio::time::Instant;
@@ -43,13 +45,15 @@ struct Settings {
     postgres_url: Option<String>,
     /// The caller set `WEIR_TOKENS`.
     own_tokens: bool,
+    /// What a worker has in effect, secrets hidden.
+    worker: BTreeMap<String, String>,
 }
 
 pub(crate) async fn run(up: Up) -> Result<(), Failure> {
     let shutdown = CancellationToken::new();
     lifecycle::cancel_on_signal(shutdown.clone()).map_err(Failure::at("waiting for signals"))?;
-    let settings = settings(&up)?;
     let binaries = part::binaries(&up)?;
+    let settings = settings(&up, &binaries).await?;
     let mut folder = Folder::open(&up.data).await?;
     let progress = Progress::new();
 
@@ -176,12 +180,19 @@ async fn serve(
         }
         terminal::out(serde_json::to_string(&file).map_err(Failure::failed)?);
     } else {
-        terminal::out(summary::page(&file));
+        let is_set = |name: &str| {
+            [name, &format!("{name}_FILE")]
+                .into_iter()
+                .filter_map(|name| settings.environment.get(name))
+                .any(|value| !value.trim().is_empty())
+        };
+        terminal::out(summary::page(&file, folder.path(), &settings.worker, is_set));
     }
     Ok(())
 }
 
-fn settings(up: &Up) -> Result<Settings, Failure> {
+/// Reads the settings and asks the services what they think of theirs: all mistakes are told at once.
+async fn settings(up: &Up, binaries: &part::Binaries) -> Result<Settings, Failure> {
     let mut environment = Overlay::default();
     let flags = [
         ("WEIR_SERVICES", &up.services),
@@ -194,6 +205,7 @@ fn settings(up: &Up) -> Result<Settings, Failure> {
             environment.set(name, value);
         }
     }
+    let verdict = preflight::ask(up, &environment, binaries).await?;
     let mut reader = Reader::new(&environment);
     let given = |url: String| Some(url).filter(|url| !url.is_empty());
     let nats_url = reader.optional("WEIR_NATS_URL");
@@ -201,7 +213,7 @@ fn settings(up: &Up) -> Result<Settings, Failure> {
     let postgres_url = given(reader.url("WEIR_POSTGRES_URL", "", &["postgres", "postgresql"]));
     let own_tokens = reader.secret("WEIR_TOKENS").is_some();
     let fleet = Fleet::read(&mut reader);
-    let (fleet, _) = reader.finish(&[], fleet).map_err(Failure::usage)?;
+    let (fleet, _) = verdict.finish(reader.finish(&[], fleet))?;
     Ok(Settings {
         environment,
         fleet,
@@ -209,6 +221,7 @@ fn settings(up: &Up) -> Result<Settings, Failure> {
         redis_url,
         postgres_url,
         own_tokens,
+        worker: verdict.worker,
     })
 }
 

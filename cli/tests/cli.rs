@@ -337,7 +337,7 @@ async fn dead_letters_are_listed_shown_and_replayed() {
     stage
         .fails(&["dlq", "replay", &second.to_string()], 1, "named no dead letter")
         .await;
-    stage.fails(&["dlq", "replay"], 64, "required").await;
+    stage.fails(&["dlq", "replay"], 64, "or give --all").await;
     stage
         .fails(&["dlq", "replay", "1", "--all"], 64, "cannot be used with")
         .await;

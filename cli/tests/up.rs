@@ -176,7 +176,9 @@ async fn the_fleet_starts_works_recovers_and_stops() {
     let second = run(dir, &["up"]);
     assert_eq!(second.status.code(), Some(1));
     assert!(
-        text(&second.stderr).contains("runs in") && text(&second.stderr).contains("already (pid "),
+        text(&second.stderr).contains("runs in")
+            && text(&second.stderr).contains("already (pid ")
+            && text(&second.stderr).contains("--data DIR"),
         "{second:?}"
     );
 
@@ -206,6 +208,12 @@ async fn the_fleet_starts_works_recovers_and_stops() {
     fs::create_dir(&below).unwrap();
     let published = run(&below, &["publish", "github", "--id", "by-nats", "--json"]);
     assert!(published.status.success(), "{published:?}");
+    let refused = run(&below, &["publish", "http"]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(
+        text(&refused.stderr).contains("its services are github, slack"),
+        "{refused:?}"
+    );
     eventually("both events are settled", Duration::from_secs(30), || {
         let status = run(&below, &["status", "--json"]);
         assert!(status.status.success(), "{status:?}");
@@ -330,4 +338,45 @@ fn what_cannot_work_is_told_before_anything_is_started() {
     }
     let output = run(dir, &[&idle[..], &["--redis-url", "http://x"]].concat());
     assert_eq!(output.status.code(), Some(64), "{output:?}");
+}
+
+#[test]
+fn wrong_settings_of_every_part_are_told_once_before_anything_is_started() {
+    let scratch = folder();
+    let dir = scratch.path();
+    let mut command = weir(dir, &["up", "--services", "github,billing"]);
+    command
+        .env("WEIR_STREAM_REPLICAS", "2")
+        .env("WEIR_REDIS_URL", "http://x")
+        .env("WEIR_TOKENS", "ci:zz:*")
+        .env("WEIR_SERVICE_GITHUB_TIMEOUT", "soon")
+        .env("WEIR_SERVICE_BILLING_HANDLER", "http")
+        .env("WEIR_SCHEDULER_INTERVL", "5s");
+    let output = command.output().unwrap();
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(64), "{stderr}");
+    for setting in [
+        "WEIR_STREAM_REPLICAS",
+        "WEIR_REDIS_URL",
+        "WEIR_TOKENS",
+        "WEIR_SERVICE_GITHUB_TIMEOUT",
+        "WEIR_SERVICE_BILLING_URL",
+        "WEIR_SCHEDULER_INTERVL",
+    ] {
+        let line = format!("\n  {setting} ");
+        assert_eq!(stderr.matches(&line).count(), 1, "{setting}: {stderr}");
+    }
+    assert!(!stderr.contains("WEIR_POSTGRES_URL"), "{stderr}");
+    assert!(!dir.join(".weir").exists(), "a server was started: {stderr}");
+}
+
+#[test]
+fn where_no_fleet_runs_a_command_says_how_to_get_one() {
+    let scratch = folder();
+    let output = run(scratch.path(), &["status", "--fleet", "elsewhere"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(
+        text(&output.stderr).contains("no fleet runs from elsewhere"),
+        "{output:?}"
+    );
 }

@@ -129,11 +129,13 @@ fn quota(limit: &shared::limiter::Limit) -> Option<Quota> {
 }
 
 fn log(refusal: &Refusal, path: &str) {
+    // Strangers choose the path, and how often they ask.
+    let path: String = path.chars().take(100).collect();
     let (code, detail) = (refusal.code.word(), &*refusal.detail);
     if refusal.code.status().is_server_error() {
         tracing::warn!(code, path, "refused: {detail}");
     } else {
-        tracing::info!(code, path, "refused: {detail}");
+        tracing::debug!(code, path, "refused: {detail}");
     }
 }
 
@@ -194,7 +196,11 @@ async fn webhook(State(app): State<Arc<App>>, request: Request) -> Response {
                 if !kept.duplicate {
                     door.target.metrics.webhooks.inc();
                 }
-                Ok(answer::accepted(&event, &door.target, kept))
+                Ok(if answer::must_be_empty(&door.source.scheme, &parts.headers) {
+                    answer::empty()
+                } else {
+                    answer::accepted(&event, &door.target, kept)
+                })
             }
             Prepared::Answer(json) => Ok(answer::json(StatusCode::OK, json)),
         }

@@ -108,6 +108,13 @@ impl Fleet {
         service: &str,
         settings: &[(&str, &str)],
     ) -> Result<Member, FleetError> {
+        let member = self.launch(service, settings)?;
+        member.ready().await?;
+        Ok(member)
+    }
+
+    /// Starts a service and does not wait.
+    pub fn launch(&mut self, service: &str, settings: &[(&str, &str)]) -> Result<Member, FleetError> {
         let binary = binary(&format!("weir-{service}"))?;
         self.count += 1;
         let name = format!("{service}-{}", self.count);
@@ -126,14 +133,12 @@ impl Fleet {
             .kill_on_drop(true)
             .spawn()
             .map_err(at(&name))?;
-        let member = Member {
+        Ok(Member {
             name,
             url: format!("http://{listen}"),
             log,
             child,
-        };
-        member.ready().await?;
-        Ok(member)
+        })
     }
 
     /// JetStream on the fleet's NATS.
@@ -192,6 +197,13 @@ impl Member {
                 Ok(None)
             }
         }
+    }
+
+    /// Waits until it has ended by itself, at most `deadline`, and tells its exit code.
+    pub async fn ended(&mut self, deadline: Duration) -> Result<Option<i32>, FleetError> {
+        let status = timeout(deadline, self.child.wait()).await;
+        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "still running");
+        Ok(status.map_err(late).flatten().map_err(at(&self.name))?.code())
     }
 
     /// Sends SIGTERM and does not wait.

@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 
 /// Observes every queue of the fleet, serves what it saw, and buries messages that no worker can settle.
 #[derive(Debug, Parser)]
-#[command(version, after_help = scheduler::config::HELP)]
+#[command(name = "weir-scheduler", version, after_help = scheduler::config::HELP)]
 struct Arguments {
     /// Show the settings in effect, without secrets, and exit.
     #[arg(long)]

@@ -107,9 +107,28 @@ impl Reason {
             line.push('…');
         }
         Self {
-            code: code.into(),
+            code: word(code.into()),
             detail: line,
         }
+    }
+}
+
+/// Codes may come from outside (an API's own name for an error): at most 64 characters that fit any header, label and
+/// column.
+fn word(code: Cow<'static, str>) -> Cow<'static, str> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if (1..=64).contains(&code.len()) && code.chars().all(fits) {
+        return code;
+    }
+    let clean: String = code
+        .chars()
+        .take(64)
+        .map(|c| if fits(c) { c } else { '_' })
+        .collect();
+    if clean.is_empty() {
+        "unnamed".into()
+    } else {
+        clean.into()
     }
 }
 
@@ -129,5 +148,9 @@ mod tests {
         assert!(reason.detail.len() <= MAX_DETAIL, "{}", reason.detail.len());
         assert!(!reason.detail.contains(['\r', '\n']));
         assert!(reason.detail.ends_with('…'));
+        assert_eq!(Reason::new("http_404", "").code, "http_404");
+        assert_eq!(Reason::new("bad\r\nX: y\0", "").code, "bad__X__y_");
+        assert_eq!(Reason::new(String::new(), "").code, "unnamed");
+        assert_eq!(Reason::new("ü".repeat(500), "").code.len(), 64);
     }
 }

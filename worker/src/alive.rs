@@ -4,15 +4,24 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::delivery::Delivery;
 
-/// Runs `work`, telling the server of it every third of the ack wait.
-pub async fn while_running<F: Future>(delivery: &Delivery, ack_wait: Duration, work: F) -> F::Output {
+/// Runs `work`, telling the server of it every third of the ack wait. `None` when `stop` came first.
+pub async fn while_running<F: Future>(
+    delivery: &Delivery,
+    ack_wait: Duration,
+    stop: &CancellationToken,
+    work: F,
+) -> Option<F::Output> {
     let mut work = pin!(work);
     loop {
         tokio::select! {
+            // Most work is ready before anything else needs to be asked.
             biased;
-            output = &mut work => return output,
+            output = &mut work => return Some(output),
+            () = stop.cancelled() => return None,
             () = tokio::time::sleep(ack_wait / 3) => delivery.progress().await,
         }
     }

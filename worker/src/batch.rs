@@ -44,9 +44,16 @@ impl<Q: Send + 'static, A: Send + 'static> Batcher<Q, A> {
                 let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
                     return;
                 };
-                let mut asked = Vec::new();
-                if inbox.recv_many(&mut asked, size).await == 0 {
+                let Some(first) = inbox.recv().await else {
                     return;
+                };
+                // Whoever is about to ask gets to: a batch costs little more than a question.
+                tokio::task::yield_now().await;
+                let mut asked = vec![first];
+                while asked.len() < size
+                    && let Ok(question) = inbox.try_recv()
+                {
+                    asked.push(question);
                 }
                 let answer = Arc::clone(&answer);
                 tracker.spawn(async move {

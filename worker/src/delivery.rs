@@ -1,13 +1,14 @@
 //! One delivery of a message: what the server handed us and must be told about. Settling consumes it.
 
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
+use shared::backoff::MAX_RETRIES;
 use shared::dead_letter::{self, Attempt};
 use shared::event::{Event, EventId};
 use shared::subject::{Lane, header, headers, lane_and_tenant};
-use shared::telemetry::propagation::millis;
 use shared::wire::{self, WireError};
 
 /// A message that the server waits to hear about. Dropped unsettled, it is told in the log and comes again after the
@@ -15,7 +16,7 @@ use shared::wire::{self, WireError};
 #[derive(Debug)]
 pub struct Delivery {
     message: async_nats::Message,
-    client: async_nats::Client,
+    client: Arc<async_nats::Client>,
     /// Its sequence in the stream: the same at every delivery of this message.
     pub sequence: u64,
     /// How often it was delivered, this time included.
@@ -25,23 +26,46 @@ pub struct Delivery {
     settled: bool,
 }
 
+/// What the reply subject of a delivery tells. `async_nats` reads it too, but only from a message that holds a whole
+/// JetStream context; making one for each message is a score of counters shared between all threads.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    sequence: u64,
+    delivered: u64,
+    /// Milliseconds since the Unix epoch.
+    kept: u64,
+}
+
+impl Place {
+    /// `$JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<delivered>.<sequence>.<consumer's>.<time>.<pending>[.<more>]`
+    /// (NATS ADR-15; with the domain there are at least 11 tokens).
+    fn read(reply: &str) -> Option<Self> {
+        let tokens: Vec<&str> = reply.strip_prefix("$JS.ACK.")?.split('.').collect();
+        let numbers = match tokens.len() {
+            7 => &tokens[2..],
+            9.. => &tokens[4..],
+            _ => return None,
+        };
+        let number = |at: usize| numbers.get(at)?.parse::<u64>().ok();
+        Some(Self {
+            delivered: number(0)?.max(1),
+            sequence: number(1)?,
+            kept: number(3)? / 1_000_000,
+        })
+    }
+}
+
 impl Delivery {
     /// Takes a message that came over a pull; `None` when it is no JetStream delivery.
-    pub fn new(
-        client: &async_nats::Client,
-        js: &async_nats::jetstream::Context,
-        message: async_nats::Message,
-    ) -> Option<Self> {
-        let message = async_nats::jetstream::Message {
-            context: js.clone(),
-            message,
-        };
-        let info = message.info().ok()?;
-        let (sequence, delivered) = (info.stream_sequence, info.delivered.max(1) as u64);
-        let kept = millis(SystemTime::from(info.published));
+    pub fn new(client: &Arc<async_nats::Client>, message: async_nats::Message) -> Option<Self> {
+        let Place {
+            sequence,
+            delivered,
+            kept,
+        } = Place::read(message.reply.as_deref()?)?;
         Some(Self {
-            message: message.message,
-            client: client.clone(),
+            message,
+            client: Arc::clone(client),
             sequence,
             delivered,
             kept,
@@ -74,11 +98,11 @@ impl Delivery {
         self.message.payload.len()
     }
 
-    /// Attempts that failed before this one, in earlier messages of the same event.
+    /// Attempts that failed before this one, in earlier messages of the same event. Anybody can write the header: more
+    /// than a schedule can hold count as that many.
     pub fn failed_attempts(&self) -> u32 {
-        header(self.headers(), headers::ATTEMPTS)
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(0)
+        let said = header(self.headers(), headers::ATTEMPTS).and_then(|text| text.parse::<u32>().ok());
+        said.unwrap_or(0).min(MAX_RETRIES as u32)
     }
 
     /// What became of them.
@@ -86,11 +110,11 @@ impl Delivery {
         dead_letter::history(self.headers())
     }
 
-    /// When the event was first kept, milliseconds since the Unix epoch.
+    /// When the event was first kept, milliseconds since the Unix epoch: what an earlier message of it says, if that is
+    /// not later than this one.
     pub fn accepted(&self) -> u64 {
-        header(self.headers(), headers::ACCEPTED)
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(self.kept)
+        let said = header(self.headers(), headers::ACCEPTED).and_then(|text| text.parse().ok());
+        said.filter(|said| *said <= self.kept).unwrap_or(self.kept)
     }
 
     /// The id of the event where its bytes do not tell: from the headers, else its place in the stream.
@@ -155,6 +179,41 @@ impl Drop for Delivery {
         if !self.settled {
             crate::metrics::UNSETTLED.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             tracing::error!(subject = %self.message.subject, sequence = self.sequence, "a delivery was dropped unsettled");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_of_the_reply_subject_are_read() {
+        let place = Some(Place {
+            sequence: 20,
+            delivered: 3,
+            kept: 1_795_248_000_123,
+        });
+        assert_eq!(
+            Place::read("$JS.ACK.WEIR_github.normal.3.20.18.1795248000123456789.4"),
+            place
+        );
+        assert_eq!(
+            Place::read("$JS.ACK.hub.ACC.WEIR_github.normal.3.20.18.1795248000123456789.4"),
+            place
+        );
+        assert_eq!(
+            Place::read("$JS.ACK.hub.ACC.WEIR_github.normal.3.20.18.1795248000123456789.4.x"),
+            place
+        );
+        for bad in [
+            "",
+            "_INBOX.a.b",
+            "$JS.ACK.s.c.1.2.3.4",
+            "$JS.ACK.s.c.x.2.3.4.5",
+            "$JS.ACK.s.c.1.2.3.4.5.6",
+        ] {
+            assert_eq!(Place::read(bad), None, "{bad}");
         }
     }
 }

@@ -146,7 +146,7 @@ pub async fn run(
         started.cancel();
         for pool in &pools {
             let (pool, stop) = (Arc::clone(pool), shutdown.clone());
-            tasks.spawn("pull", OnEnd::Restart, OnShutdown::Wait, move || {
+            tasks.spawn("pull", OnEnd::Stop, OnShutdown::Wait, move || {
                 pull::pull(Arc::clone(&pool), stop.clone())
             });
         }
@@ -260,7 +260,7 @@ impl PoolParts<'_> {
             streams: self.config.fleet.streams.clone(),
             worker: self.config.name.as_str().into(),
             batch: self.config.batch,
-            client: self.client.clone(),
+            client: Arc::new(self.client.clone()),
             js: self.js.clone(),
             permits: Arc::new(Semaphore::new(self.service.concurrency)),
             tasks: self.events.clone(),

@@ -10,7 +10,7 @@ use worker::config::{Config, OWN};
 
 /// Pulls events under shared limits, calls the APIs, records results, acks.
 #[derive(Debug, Parser)]
-#[command(version, after_help = include_str!("settings.txt"))]
+#[command(name = "weir-worker", version, after_help = include_str!("settings.txt"))]
 struct Args {
     /// Show the settings in effect, without secrets, and exit
     #[arg(long)]

@@ -13,7 +13,7 @@ use shared::telemetry::TRACE;
 use tracing::Instrument;
 use tracing::field::Empty;
 
-/// Most bytes of an answer that are read; the rest is an error, because half an answer must not count as one.
+/// Most bytes of an answer that are read. More is an error, unless the call has succeeded: then it is cut.
 pub const MAX_ANSWER: usize = 10 * 1024 * 1024;
 
 /// The client of one service.
@@ -98,6 +98,10 @@ impl Outbound {
         let (status, headers) = (response.status(), response.headers().clone());
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|e| broken(&e))? {
+            if body.len() + chunk.len() > MAX_ANSWER && status.is_success() {
+                // Done is done; what is too long to be read must not make it happen again.
+                break;
+            }
             if body.len() + chunk.len() > MAX_ANSWER {
                 return Err(Failure::transient(
                     "answer_too_large",
@@ -136,7 +140,11 @@ fn broken(error: &reqwest::Error) -> Failure {
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    Failure::transient(code, cause)
+    let host = error
+        .url()
+        .map(|url| format!(" ({})", url.origin().ascii_serialization()))
+        .unwrap_or_default();
+    Failure::transient(code, format!("{cause}{host}"))
 }
 
 fn propagate(span: &tracing::Span, headers: &mut HeaderMap) {

@@ -13,6 +13,9 @@ use crate::pool::Pool;
 use crate::store::{Row, State};
 use crate::trace;
 
+/// Shortest time that an event is put off for a limit.
+pub const SHORTEST_DEFERRAL: Duration = Duration::from_secs(1);
+
 /// What is to become of a message.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
@@ -66,11 +69,11 @@ fn verdict(
         None => Verdict::Duplicate,
         Some(Ok(completion)) => Verdict::Done(completion),
         Some(Err(Failure::Throttled { wait, .. })) => {
-            // Up to a fifth more, so that all who wait for one bucket do not come at once.
+            // Up to a fifth more, so that all who wait for one bucket do not come at once; and whatever the other side
+            // says, not at once, or a limit that is always there makes a loop of calls.
+            let wait = wait.clamp(SHORTEST_DEFERRAL, MAX_RETRY_AFTER);
             Verdict::Defer {
-                after: wait
-                    .min(MAX_RETRY_AFTER)
-                    .mul_f64(1.0 + 0.2 * unit.clamp(0.0, 1.0)),
+                after: wait.mul_f64(1.0 + 0.2 * unit.clamp(0.0, 1.0)),
             }
         }
         Some(Err(Failure::Transient { reason, retry_after })) => {

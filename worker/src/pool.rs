@@ -27,7 +27,7 @@ pub struct Pool {
     /// Most messages asked for at once.
     pub batch: usize,
     /// NATS.
-    pub client: async_nats::Client,
+    pub client: Arc<async_nats::Client>,
     /// JetStream.
     pub js: jetstream::Context,
     /// A place for each event in flight.

@@ -1,7 +1,7 @@
 //! Stage 7: what happens to an event, from the message to the ack, in order.
 
 use std::panic::AssertUnwindSafe;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use shared::event::Event;
@@ -20,7 +20,10 @@ use crate::{alive, trace};
 
 /// Waits for quota up to this long are slept through here; longer ones are spent in the retry stream, so that the
 /// place is free for an event that may go.
-pub const LONGEST_NAP: std::time::Duration = std::time::Duration::from_secs(1);
+pub const LONGEST_NAP: Duration = Duration::from_secs(1);
+
+/// Pause before an event comes again whose result was refused.
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
 /// Takes one delivery through all stages. It ends settled, unless the process dies; then the server delivers the
 /// message again, and what is recorded by then is not done again.
@@ -37,15 +40,14 @@ pub async fn process(delivery: Delivery, pool: &Pool) {
         let recorded = record(&event, &delivery, &verdict, started, pool).await;
         (verdict, recorded)
     };
-    let staying_alive = alive::while_running(&delivery, pool.streams.ack_wait, stages);
-    let finished = pool
-        .hand_back
-        .run_until_cancelled(staying_alive.instrument(span.clone()))
-        .await;
+    let staying_alive = alive::while_running(&delivery, pool.streams.ack_wait, &pool.hand_back, stages);
+    let finished = staying_alive.instrument(span.clone()).await;
     async {
         match finished {
             Some((verdict, true)) => settle(delivery, verdict, event.as_ref().ok(), started, pool).await,
-            Some((_, false)) | None => delivery.hand_back(None).await,
+            // Refused by the database for what it is; once more, not at once, until the backstop buries it.
+            Some((_, false)) => delivery.hand_back(Some(REFUSED_PAUSE)).await,
+            None => delivery.hand_back(None).await,
         }
     }
     .instrument(span)

@@ -20,12 +20,24 @@ use lanes::{LaneError, Lanes};
 const REFUSED_PAUSE: Duration = Duration::from_millis(500);
 
 /// Pulls and processes one service's events until shutdown.
+///
+/// # Errors
+/// The NATS client has ended for good.
 pub async fn pull(pool: Arc<Pool>, shutdown: CancellationToken) -> Result<(), LaneError> {
-    let mut lanes = Lanes::new(pool.client.clone(), &pool.config.service);
+    let mut lanes = Lanes::new(async_nats::Client::clone(&pool.client), &pool.config.service);
     while let Some(result) = shutdown.run_until_cancelled(round(&pool, &mut lanes)).await {
+        if let Err(LaneError::Closed(lane)) = result {
+            // The client never comes back from this; a new process does.
+            return Err(LaneError::Closed(lane));
+        }
         if let Err(error) = result {
             tracing::warn!(service = %pool.config.service, %error, "cannot pull; making the topology anew");
-            lanes = Lanes::new(pool.client.clone(), &pool.config.service);
+            std::mem::replace(
+                &mut lanes,
+                Lanes::new(async_nats::Client::clone(&pool.client), &pool.config.service),
+            )
+            .close()
+            .await;
             let again = async {
                 tokio::time::sleep(REFUSED_PAUSE).await;
                 let services = std::slice::from_ref(&pool.config.service);
@@ -46,7 +58,7 @@ async fn round(pool: &Arc<Pool>, lanes: &mut Lanes) -> Result<(), LaneError> {
     let allowed = admitted(pool, lanes, permits.num_permits()).await;
     lanes
         .next(allowed, |message| {
-            let Some(delivery) = Delivery::new(&pool.client, &pool.js, message) else {
+            let Some(delivery) = Delivery::new(&pool.client, message) else {
                 tracing::warn!(service = %pool.config.service, "a message that is no delivery was ignored");
                 return;
             };

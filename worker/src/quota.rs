@@ -37,7 +37,7 @@ impl Quota {
     /// The limits of a service whose every call falls under `base`.
     pub fn new(tasks: &TaskTracker, limiter: Limiter, base: Arc<[Charge]>) -> Self {
         let seen = Arc::new(Mutex::new((0, Instant::now())));
-        let calls = Batcher::start(tasks, BATCH, 2, {
+        let calls = Batcher::start(tasks, BATCH, 1, {
             let (limiter, base, seen) = (limiter.clone(), Arc::clone(&base), Arc::clone(&seen));
             move |calls| {
                 let (limiter, base, seen) = (limiter.clone(), Arc::clone(&base), Arc::clone(&seen));

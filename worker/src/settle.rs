@@ -44,7 +44,7 @@ pub async fn settle(
             reason,
             failed,
         } => {
-            tracing::info!(%service, id, failed, code = %reason.code, detail = reason.detail, ?after, "to be retried");
+            tracing::warn!(%service, id, failed, code = %reason.code, detail = reason.detail, ?after, "to be retried");
             let kept = retry::keep(&delivery, id, *after, Some((reason, *failed)), pool).await;
             moved(delivery, kept, pool).await;
         }

@@ -1,6 +1,7 @@
 //! Stage 10: results and failed attempts, which together are the audit log, in Postgres. Rows of many events go in one statement; an event is acked only
 //! when its rows are durable.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,10 +18,14 @@ use crate::metrics::StoreMetrics;
 pub const ROWS: usize = 100;
 /// Most ids of one look-up.
 const IDS: usize = 500;
-/// Statements of a kind under way at once: some are written while the next gathers.
-const PARALLEL: usize = 4;
+/// Commits under way at once: one is written while the next gathers. More of them would only be smaller.
+const COMMITS: usize = 2;
+/// Look-ups under way at once.
+const LOOKUPS: usize = 1;
+/// Longest that one statement may take.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause between two tries while Postgres is away.
-const AWAY_PAUSE: Duration = Duration::from_millis(250);
+const AWAY_PAUSE: Duration = Duration::from_millis(500);
 
 /// What an event has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +93,7 @@ pub fn connect(url: &str, connections: u32) -> Result<PgPool, sqlx::Error> {
         .options([("enable_seqscan", "off")]);
     Ok(PgPoolOptions::new()
         .max_connections(connections)
-        .acquire_timeout(Duration::from_secs(30))
+        .acquire_timeout(Duration::from_secs(5))
         .max_lifetime(Duration::from_secs(3600))
         .connect_lazy_with(options))
 }
@@ -102,10 +107,10 @@ impl Store {
     /// A store on these connections for one service; its tasks end when the last clone is gone.
     pub fn start(tasks: &TaskTracker, pool: PgPool, service: &Service, metrics: StoreMetrics) -> Self {
         let (readers, service) = (pool.clone(), service.clone());
-        let find = Batcher::start(tasks, IDS, PARALLEL, move |ids| {
+        let find = Batcher::start(tasks, IDS, LOOKUPS, move |ids| {
             find(readers.clone(), service.clone(), ids)
         });
-        let commit = Batcher::start(tasks, ROWS, PARALLEL, move |rows| {
+        let commit = Batcher::start(tasks, ROWS, COMMITS, move |rows| {
             commit(pool.clone(), rows, metrics.clone())
         });
         Self { find, commit }
@@ -127,11 +132,10 @@ async fn find(pool: PgPool, service: Service, ids: Vec<EventId>) -> Vec<Finding>
         "SELECT event_id FROM results WHERE service = $1 AND state = 'done' AND event_id = ANY($2)";
     let texts: Vec<&str> = ids.iter().map(EventId::as_str).collect();
     loop {
-        let found = sqlx::query_scalar::<_, String>(FIND)
+        let asked = sqlx::query_scalar::<_, String>(FIND)
             .bind(service.as_str())
-            .bind(&texts)
-            .fetch_all(&pool)
-            .await;
+            .bind(&texts);
+        let found = bounded(asked.fetch_all(&pool)).await;
         match found {
             Ok(done) if done.is_empty() => return vec![Finding::Open; ids.len()],
             Ok(done) => {
@@ -156,13 +160,13 @@ async fn find(pool: PgPool, service: Service, ids: Vec<EventId>) -> Vec<Finding>
 async fn commit(pool: PgPool, rows: Vec<Row>, metrics: StoreMetrics) -> Vec<bool> {
     loop {
         let start = std::time::Instant::now();
-        match insert(&pool, &rows).await {
+        match bounded(insert(&pool, &rows)).await {
             Ok(()) => {
                 metrics.rows.observe(rows.len() as f64);
                 metrics.seconds.observe(start.elapsed().as_secs_f64());
                 return vec![true; rows.len()];
             }
-            Err(sqlx::Error::Database(error)) if is_about_a_row(error.code().as_deref()) => {
+            Err(error) if is_about_a_row(&error) => {
                 tracing::warn!(%error, rows = rows.len(), "a commit was refused: its rows go one by one");
                 return one_by_one(&pool, rows).await;
             }
@@ -178,22 +182,44 @@ async fn commit(pool: PgPool, rows: Vec<Row>, metrics: StoreMetrics) -> Vec<bool
 async fn one_by_one(pool: &PgPool, rows: Vec<Row>) -> Vec<bool> {
     let mut answers = Vec::with_capacity(rows.len());
     for mut row in rows {
-        let mut kept = insert(pool, std::slice::from_ref(&row)).await;
-        if kept.is_err() {
-            // The result is the one part whose content comes from outside unchecked.
-            row.result = None;
-            kept = insert(pool, std::slice::from_ref(&row)).await;
-        }
-        if let Err(error) = &kept {
-            tracing::error!(%error, id = %row.event_id, "a result was refused");
-        }
-        answers.push(kept.is_ok());
+        let kept = loop {
+            match bounded(insert(pool, std::slice::from_ref(&row))).await {
+                Ok(()) => break true,
+                // The result is the one part whose content comes from outside unchecked.
+                Err(error) if is_about_a_row(&error) && row.result.is_some() => row.result = None,
+                Err(error) if is_about_a_row(&error) => {
+                    tracing::error!(%error, id = %row.event_id, "a result was refused");
+                    break false;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "results cannot be written: events wait");
+                    tokio::time::sleep(AWAY_PAUSE).await;
+                }
+            }
+        };
+        answers.push(kept);
     }
     answers
 }
 
+/// A connection that has died silently would keep its statement, and the events behind it, for many minutes.
+async fn bounded<T>(statement: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    let late = |_| {
+        sqlx::Error::Io(std::io::Error::new(
+            std::io::ErrorKind::TimedOut,
+            "no answer in time",
+        ))
+    };
+    tokio::time::timeout(STATEMENT_TIMEOUT, statement)
+        .await
+        .map_err(late)?
+}
+
 /// SQLSTATE classes 22 (data exception) and 23 (integrity constraint violation).
-fn is_about_a_row(code: Option<&str>) -> bool {
+fn is_about_a_row(error: &sqlx::Error) -> bool {
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
 }
 
@@ -233,7 +259,11 @@ async fn insert(pool: &PgPool, rows: &[Row]) -> Result<(), sqlx::Error> {
         .bind(column(|row| row.service.as_str()))
         .bind(rows.iter().map(state).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.failure).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.attempts as i32).collect::<Vec<_>>())
+        .bind(
+            rows.iter()
+                .map(|row| i32::try_from(row.attempts).unwrap_or(i32::MAX))
+                .collect::<Vec<_>>(),
+        )
         .bind(column(|row| &row.code))
         .bind(column(|row| &row.detail))
         .bind(rows.iter().map(|row| row.result.as_deref()).collect::<Vec<_>>())

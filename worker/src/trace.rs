@@ -15,6 +15,9 @@ pub const COMMIT: &str = "commit results";
 /// The span of processing one delivery. A first delivery continues the publisher's trace and links to it; a delayed
 /// retry begins a trace of its own that links back, because it may come hours later.
 pub fn process_span(pool: &Pool, delivery: &Delivery, event: Option<&Event>) -> Span {
+    if !tracing::span_enabled!(target: TRACE, tracing::Level::INFO) {
+        return Span::none();
+    }
     let service = &pool.config.service;
     let failed = delivery.failed_attempts();
     let span = info_span!(

@@ -39,7 +39,7 @@ pub(super) async fn run(list: DlqList) -> Result<(), Failure> {
         if listed == 0 {
             terminal::out("no dead letters");
         } else {
-            terminal::out(columns.text());
+            terminal::out(columns.cut_last().text());
         }
     }
     if listed == list.limit && rest > 0 {

@@ -13,6 +13,12 @@ use crate::failure::Failure;
 use crate::{fleet, terminal};
 
 pub(super) async fn run(replay: DlqReplay) -> Result<(), Failure> {
+    if replay.sequences.is_empty() && !replay.all {
+        return Err(Failure::usage(
+            "name dead letters by their sequences (`weir dlq list` shows them), or give --all, with --service or \
+             --code for some of them",
+        ));
+    }
     let reached = fleet::reach(&replay.fleet, None).await?;
     let stream = stream(&reached.js).await?;
     let mut work = Replay {

@@ -56,6 +56,11 @@ impl Folder {
         })
     }
 
+    /// Where it is, absolute.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// A folder or file of it.
     pub(super) fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
@@ -144,7 +149,7 @@ async fn lock(folder: &Path) -> Result<File, Failure> {
         .map(|pid: u32| format!(" (pid {pid})"))
         .unwrap_or_default();
     Err(Failure::Failed(format!(
-        "a `weir up` runs in {} already{pid}",
+        "a `weir up` runs in {} already{pid}: stop it first, or use --data DIR",
         folder.display()
     )))
 }

@@ -22,7 +22,8 @@ pub(super) const WORKER: &str = "worker-";
 pub(super) const SCHEDULER: &str = "scheduler";
 
 /// Settings of private servers: they are for this process, and a service would take them for misspelt ones.
-const NOT_FOR_SERVICES: [&str; 3] = ["WEIR_PRIVATE_NATS", "WEIR_PRIVATE_REDIS", "WEIR_PRIVATE_POSTGRES"];
+pub(super) const NOT_FOR_SERVICES: [&str; 3] =
+    ["WEIR_PRIVATE_NATS", "WEIR_PRIVATE_REDIS", "WEIR_PRIVATE_POSTGRES"];
 
 /// A service to be run.
 pub(super) struct Part {
@@ -82,9 +83,9 @@ pub(super) struct Parts {
 /// The programs that this start needs.
 #[derive(Debug)]
 pub(super) struct Binaries {
-    ingest: Option<PathBuf>,
-    worker: Option<PathBuf>,
-    scheduler: Option<PathBuf>,
+    pub(super) ingest: Option<PathBuf>,
+    pub(super) worker: Option<PathBuf>,
+    pub(super) scheduler: Option<PathBuf>,
 }
 
 /// Finds them beside this program, else on `PATH`. Done before anything is started.

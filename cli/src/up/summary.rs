@@ -1,13 +1,23 @@
 //! What is shown when everything runs: where it is, and what to do next.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
+use std::{env, fs};
 
 use super::short;
-use crate::fleet::FleetFile;
+use crate::fleet::{DATA, FleetFile};
 use crate::tables::Columns;
 
-/// The table and lines ready to paste.
-pub(super) fn page(fleet: &FleetFile) -> String {
+/// The table and lines ready to paste. `data` is the data folder, `worker` what a worker has in effect, and `is_set`
+/// tells whether a setting is one of the caller's.
+pub(super) fn page(
+    fleet: &FleetFile,
+    data: &Path,
+    worker: &BTreeMap<String, String>,
+    is_set: impl Fn(&str) -> bool,
+) -> String {
     let mut columns = Columns::new(&["part", "url", "#pid", "log"]);
     for part in &fleet.parts {
         columns.row([
@@ -22,28 +32,165 @@ pub(super) fn page(fleet: &FleetFile) -> String {
         ]);
     }
     let mut text = format!("\n{}\n", columns.text());
+    text.push_str(&calls(&fleet.services, worker, is_set));
     let service = fleet.services.first().map_or("github", String::as_str);
     // What a handler of this name can do without a credential of the reader's.
-    let (kind, data) = if service == "github" {
+    let (kind, example) = if service == "github" {
         ("call", "{\"path\":\"/zen\"}")
     } else {
         ("hello", "{\"text\":\"hello\"}")
     };
-    if let Some(url) = &fleet.ingest_url {
-        let token = fleet.token_file.as_deref().map(short);
-        let token = token.map_or("<one of WEIR_TOKENS>".to_owned(), |file| {
-            format!("$(cat {})", file.display())
-        });
-        let _ = write!(
-            text,
-            "\nSend an event over HTTP:\n  curl -sS {url}/v1/events/{service} -H \"Authorization: Bearer {token}\" \
-             -H 'Content-Type: application/json' -d '{{\"v\":1,\"type\":\"{kind}\",\"data\":{data}}}'\n"
-        );
+    match (&fleet.ingest_url, fleet.token_file.as_deref().map(short)) {
+        (Some(url), Some(file)) => {
+            let _ = write!(
+                text,
+                "\nSend an event over HTTP:\n  curl -sS {url}/v1/events/{service} \\\n    \
+                 -H \"Authorization: Bearer $(cat {})\" \\\n    \
+                 -H 'Content-Type: application/json' \\\n    \
+                 -d '{{\"v\":1,\"type\":\"{kind}\",\"data\":{example}}}'\n\nOr over NATS",
+                quoted(&file)
+            );
+        }
+        (Some(url), None) => {
+            let _ = write!(
+                text,
+                "\nSend events over HTTP with your token: POST {url}/v1/events/SERVICE\n\nOr one over NATS"
+            );
+        }
+        (None, _) => text.push_str("\nSend an event over NATS"),
     }
+    let weir = program();
+    let here = env::current_dir().unwrap_or_default().join(DATA);
+    let place = if fs::canonicalize(here).is_ok_and(|usual| usual == data) {
+        String::new()
+    } else {
+        format!(" --fleet {}", quoted(&short(data)))
+    };
     let _ = write!(
         text,
-        "\nOr over NATS, and see what became of it:\n  weir publish {service} --type {kind} --data '{data}'\n  \
-         weir status\n\nCtrl-C stops everything."
+        ", and see what became of it:\n  {weir} publish {service}{place} --type {kind} --data '{example}'\n  \
+         {weir} status{place}\n\nCtrl-C stops everything."
     );
     text
+}
+
+/// Where the calls of services go for which nobody named a URL.
+fn calls(services: &[String], worker: &BTreeMap<String, String>, is_set: impl Fn(&str) -> bool) -> String {
+    let mut text = String::new();
+    for service in services {
+        let prefix = format!("WEIR_SERVICE_{}", service.to_ascii_uppercase().replace('-', "_"));
+        let url = format!("{prefix}_URL");
+        let Some(target) = worker
+            .get(&url)
+            .filter(|target| !target.is_empty() && !is_set(&url))
+        else {
+            continue;
+        };
+        let token = worker.get(&format!("{prefix}_TOKEN"));
+        let token = if token.is_some_and(|token| !token.is_empty()) {
+            "with a token"
+        } else {
+            "no token"
+        };
+        if text.is_empty() {
+            text.push_str("\nCalls go to:\n");
+        }
+        let _ = writeln!(text, "  {service} -> {target} ({token})");
+    }
+    text
+}
+
+/// How to call this program from here: by its name only where the shell finds this very file.
+fn program() -> String {
+    let Ok(running) = env::current_exe() else {
+        return "weir".to_owned();
+    };
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path)
+        .map(|dir| dir.join("weir"))
+        .find_map(|file| fs::canonicalize(file).ok());
+    if found.is_some() && found == fs::canonicalize(&running).ok() {
+        return "weir".to_owned();
+    }
+    let path = short(&running);
+    let text = quoted(&path).into_owned();
+    if path.components().count() == 1 {
+        format!("./{text}")
+    } else {
+        text
+    }
+}
+
+/// A path as a shell reads it.
+fn quoted(path: &Path) -> Cow<'_, str> {
+    let text = path.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%:,".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''")).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fleet(token: bool) -> FleetFile {
+        FleetFile {
+            pid: 1,
+            ready_at: String::new(),
+            services: vec!["github".into(), "billing".into()],
+            nats_url: "nats://127.0.0.1:20001".into(),
+            redis_url: String::new(),
+            postgres_url: String::new(),
+            ingest_url: Some("http://127.0.0.1:8080".into()),
+            scheduler_url: None,
+            worker_urls: Vec::new(),
+            token_file: token.then(|| env::current_dir().unwrap().join(".weir/token")),
+            parts: Vec::new(),
+        }
+    }
+
+    fn shown(token: bool) -> String {
+        let worker = [
+            ("WEIR_SERVICE_GITHUB_URL", "https://api.github.com"),
+            ("WEIR_SERVICE_GITHUB_TOKEN", ""),
+            ("WEIR_SERVICE_BILLING_URL", "http://127.0.0.1:9"),
+        ];
+        let worker = worker
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into();
+        page(&fleet(token), Path::new("/srv/my data"), &worker, |name| {
+            name == "WEIR_SERVICE_BILLING_URL"
+        })
+    }
+
+    #[test]
+    fn its_lines_fit_and_can_be_pasted_here() {
+        let text = shown(true);
+        assert!(
+            text.contains("  curl -sS http://127.0.0.1:8080/v1/events/github \\\n"),
+            "{text}"
+        );
+        assert!(text.contains("Bearer $(cat .weir/token)\" \\\n"), "{text}");
+        assert!(text.contains("status --fleet '/srv/my data'\n"), "{text}");
+        assert!(
+            text.contains("  github -> https://api.github.com (no token)\n") && !text.contains("billing"),
+            "{text}"
+        );
+        // The test program is not the `weir` of PATH.
+        assert!(!text.contains("\n  weir "), "{text}");
+        let http = text.split("\n\nOr").next().unwrap();
+        assert!(http.lines().all(|line| line.chars().count() <= 100), "{text}");
+    }
+
+    #[test]
+    fn a_token_of_the_callers_may_not_reach_every_service() {
+        let text = shown(false);
+        assert!(
+            text.contains("with your token: POST http://127.0.0.1:8080/v1/events/SERVICE\n"),
+            "{text}"
+        );
+    }
 }

@@ -3,11 +3,12 @@
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 use crate::error::{Code, Refusal};
 use crate::publish::{Kept, Outgoing, Target};
+use crate::verify::Scheme;
 
 /// The answer to `GET /`.
 pub(super) const ABOUT: &str = "\
@@ -16,6 +17,7 @@ and answers 202 once they are kept. /openapi.json describes it; /health/ready, /
 say how it is.
 ";
 
+const FORM: &str = "application/x-www-form-urlencoded";
 const DUPLICATE: HeaderName = HeaderName::from_static("weir-duplicate");
 
 /// One event of a batch and what became of it.
@@ -58,6 +60,20 @@ pub(super) fn accepted(event: &Outgoing, target: &Target, kept: Kept) -> Respons
             .insert(DUPLICATE, HeaderValue::from_static("true"));
     }
     response
+}
+
+/// Whether the sender shows a body to its users: Slack does with the answers to interactions and slash commands, which
+/// come as forms, and wants status 200. Source: docs.slack.dev, responding to commands and handling interactions.
+pub(super) fn must_be_empty(scheme: &Scheme, headers: &HeaderMap) -> bool {
+    let form = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    matches!(scheme, Scheme::Slack(_)) && form.is_some_and(|form| form.starts_with(FORM))
+}
+
+/// The answer to those.
+pub(super) fn empty() -> Response {
+    Response::new(Body::empty())
 }
 
 /// The answer to a batch: 202 when every event is kept, 207 when some are not. When none is, and only because we

@@ -54,10 +54,10 @@ pub fn draw(spans: &[Arc<Span>]) -> String {
     };
     let _ = writeln!(
         page.out,
-        "trace {}   {} spans, {} services, {}",
+        "trace {}   {}, {}, {}",
         first.trace_id,
-        spans.len(),
-        services.len(),
+        counted(spans.len(), "span"),
+        counted(services.len(), "service"),
         human(end - start),
     );
     let known: HashSet<&str> = spans.iter().map(|span| span.span_id.as_str()).collect();
@@ -156,7 +156,12 @@ impl Page {
             .collect();
         self.wrapped(lead, &pairs);
         if let Some(error) = &span.error {
-            self.wrapped(lead, &[format!("✗ error: {}", clean(error))]);
+            let text = if error.is_empty() {
+                "✗ error".to_owned()
+            } else {
+                format!("✗ error: {}", clean(error))
+            };
+            self.wrapped(lead, &[text]);
         }
         if let (true, Some(parent)) = (root, &span.parent_id) {
             self.wrapped(lead, &[format!("↑ parent {parent} is not among these spans")]);
@@ -195,6 +200,10 @@ impl Page {
         self.out.push_str(line.trim_end());
         self.out.push('\n');
     }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn width(text: &str) -> usize {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use loadtest::provider::{Faults, ProviderConfig};
 use serde_json::json;
 use shared::dead_letter::DeadLetter;
+use tokio::io::AsyncWriteExt;
 
 use super::world::{World, until};
 
@@ -177,4 +178,50 @@ async fn a_worker_killed_with_messages_in_hand_loses_nothing() {
         "only what was in flight may have been called twice: {doubled}"
     );
     assert_eq!(heir.stop(Duration::from_secs(20)).await.unwrap(), Some(0));
+}
+
+/// A header that the NATS client library panics on ends its connection for good. The worker must not live on without
+/// one: it ends, is started again by whoever runs it, and the message is buried when it has been delivered too often.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_ends_the_nats_client_ends_the_process_and_is_buried() {
+    let settings = [("WEIR_STREAM_MAX_DELIVER", "2"), ("WEIR_STREAM_ACK_WAIT", "1s")];
+    let mut world = World::new(ProviderConfig::default(), &settings).await;
+    let ingest = world.fleet.start("ingest").await.unwrap();
+    let _scheduler = world.fleet.start("scheduler").await.unwrap();
+    let address = world.fleet.servers.nats.url().replace("nats://", "");
+    let mut raw = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (head, body) = ("NATS/1.0\r\nX: a\rb: c\r\n\r\n", "{\"v\":1,\"type\":\"t\"}");
+    let publish = format!(
+        "CONNECT {{\"headers\":true,\"verbose\":false}}\r\nHPUB events.http {} {}\r\n{head}{body}\r\nPING\r\n",
+        head.len(),
+        head.len() + body.len()
+    );
+    raw.write_all(publish.as_bytes()).await.unwrap();
+    until("the message kept", async || {
+        (world.left("WEIR_http").await == 1).then_some(())
+    })
+    .await;
+    for _ in 0..2 {
+        let mut victim = world.fleet.launch("worker", &[]).unwrap();
+        assert_eq!(
+            victim.ended(Duration::from_secs(30)).await.unwrap(),
+            Some(1),
+            "no life without NATS"
+        );
+    }
+    let _heir = world.fleet.start("worker").await.unwrap();
+    let id = world
+        .event(&ingest, "http", &json!({"v": 1, "type": "good"}))
+        .await;
+    assert_eq!(
+        world.result(&id).await.state,
+        "done",
+        "nobody else is kept waiting"
+    );
+    let letters = until("its letter", async || {
+        Some(dead(&world).await).filter(|l| !l.is_empty())
+    })
+    .await;
+    assert_eq!(letters[0].code, "exhausted");
+    world.emptied("WEIR_http").await;
 }

@@ -83,7 +83,7 @@ impl Fleet {
         let services = reader.list("WEIR_SERVICES", Self::DEFAULT_SERVICES, |name| {
             Service::new(name).map_err(|e| e.to_string())
         });
-        if services.is_empty() {
+        if services.is_empty() && !reader.has_problem("WEIR_SERVICES") {
             reader.problem("WEIR_SERVICES", "names no service");
         }
         let replicas = reader.number("WEIR_STREAM_REPLICAS", 1, 1..=5);

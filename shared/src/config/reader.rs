@@ -54,6 +54,25 @@ impl Display for Problems {
     }
 }
 
+/// Every setting of the fleet begins with one of these; a `WEIR_*` variable that does not is a misspelt one.
+const FAMILIES: [&str; 15] = [
+    "WEIR_NATS_",
+    "WEIR_REDIS_",
+    "WEIR_POSTGRES_",
+    "WEIR_SERVICES",
+    "WEIR_SERVICE_",
+    "WEIR_STREAM_",
+    "WEIR_DEAD_",
+    "WEIR_LOG",
+    "WEIR_SHUTDOWN_",
+    "WEIR_INGEST_",
+    "WEIR_SOURCE",
+    "WEIR_TOKENS",
+    "WEIR_WORKER_",
+    "WEIR_SCHEDULER_",
+    "WEIR_PRIVATE_",
+];
+
 /// Reads settings; ask it for all of them, then [`finish`](Self::finish).
 pub struct Reader<'e> {
     environment: &'e dyn Environment,
@@ -104,6 +123,13 @@ impl<'e> Reader<'e> {
     /// Settings that begin like this are for another process of the fleet, which checks them.
     pub fn foreign(&mut self, prefix: String) {
         self.foreign.push(prefix);
+    }
+
+    /// Whether a setting is known to be wrong already.
+    pub fn has_problem(&self, name: &str) -> bool {
+        self.problems
+            .iter()
+            .any(|line| line.split(' ').next() == Some(name))
     }
 
     /// Tells that a setting is wrong.
@@ -222,12 +248,13 @@ impl<'e> Reader<'e> {
         read
     }
 
-    /// Ends the reading. Settings that begin with one of `own` and that nobody asked for are problems as well:
-    /// a misspelt setting must not be silently without effect.
+    /// Ends the reading. Settings that begin with one of `own` and that nobody asked for are problems as well, and so
+    /// is a `WEIR_*` variable of no process: a misspelt setting must not be silently without effect.
     pub fn finish<T>(mut self, own: &[&str], value: T) -> Result<(T, Shown), Problems> {
         for name in self.environment.names() {
-            let ours = own.iter().any(|prefix| name.starts_with(prefix))
-                && !self.foreign.iter().any(|prefix| name.starts_with(prefix));
+            let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
+            let foreign = self.foreign.iter().any(|prefix| name.starts_with(prefix));
+            let ours = starts(own) && !foreign || name.starts_with("WEIR_") && !starts(&FAMILIES);
             if ours && !self.asked.contains(&name) {
                 let near = self
                     .asked
@@ -311,6 +338,8 @@ mod tests {
             ("WEIR_A_TIMEOUTS", "5s"),
             ("WEIR_A_KEY_FILE", "/nonexistent/key"),
             ("OTHER", "x"),
+            ("WEIR_SERVCES", "x"),
+            ("WEIR_INGEST_LISTEN", "another process checks it"),
         ]);
         let mut reader = Reader::new(&env);
         let second = Duration::from_secs(1);
@@ -318,7 +347,8 @@ mod tests {
         reader.bytes("WEIR_A_SIZE", 1, 1..=1024);
         reader.secret("WEIR_A_KEY");
         let Problems(lines) = reader.finish(&["WEIR_A_"], ()).unwrap_err();
-        assert_eq!(lines.len(), 4, "{lines:?}");
+        assert_eq!(lines.len(), 5, "{lines:?}");
+        assert!(lines[4].starts_with("WEIR_SERVCES is unknown"), "{lines:?}");
         assert!(
             lines[0].starts_with("WEIR_A_TIMEOUT cannot be read: \"soon\" is no duration"),
             "{lines:?}"

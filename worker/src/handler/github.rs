@@ -224,9 +224,9 @@ fn safe_path(path: &str) -> Option<()> {
     let clean = path
         .chars()
         .all(|c| !c.is_control() && c != '\\' && c != ' ' && c != '#');
-    let inside = path
-        .split(['/', '?'])
-        .all(|part| part != ".." && !part.to_ascii_lowercase().contains("%2e%2e"));
+    // An encoded dot is a dot to whoever parses the URL.
+    let inside =
+        path.split(['/', '?']).all(|part| part != "..") && !path.to_ascii_lowercase().contains("%2e");
     (rooted && clean && inside).then_some(())
 }
 
@@ -350,6 +350,7 @@ mod tests {
             "/a b",
             "/a\nb",
             "/%2e%2e/x",
+            "/.%2E/x",
             "/a#b",
             "/a\\b",
         ] {

@@ -92,18 +92,23 @@ impl Lanes {
                     take(message);
                 }
             }
+            // First each lane its share, all asked at once; then what nobody took goes to whoever has more, most urgent
+            // first.
+            let shares = self.share.deal(most.saturating_sub(got));
+            for (lane, (_, places)) in self.lanes.iter_mut().zip(shares) {
+                lane.ask(&self.client, places).await?;
+            }
             let mut empty = [false; 3];
-            // First each lane its share; then what nobody took goes to whoever has more, most urgent first.
-            for (i, (_, places)) in self.share.deal(most.saturating_sub(got)).into_iter().enumerate() {
-                let taken = self.lanes[i].sweep(&self.client, places, &mut take).await?;
+            for (i, (_, places)) in shares.into_iter().enumerate() {
+                let taken = self.lanes[i].collect(places, &mut take).await?;
                 empty[i] = taken < places;
                 got += taken;
             }
             for (lane, empty) in self.lanes.iter_mut().zip(empty) {
                 if !empty {
-                    got += lane
-                        .sweep(&self.client, most.saturating_sub(got), &mut take)
-                        .await?;
+                    let places = most.saturating_sub(got);
+                    lane.ask(&self.client, places).await?;
+                    got += lane.collect(places, &mut take).await?;
                 }
             }
             if got > 0 {
@@ -146,30 +151,33 @@ async fn hand_back(client: &Client, inbox: Option<(String, Subscriber)>) {
     }
     let deadline = Instant::now() + SWEEP_TIMEOUT;
     while let Ok(Some(message)) = timeout_at(deadline, inbox.next()).await {
-        if let Some(reply) = message.reply.filter(|_| message.status.is_none()) {
+        if let Some(reply) = message.reply.filter(|reply| reply.starts_with("$JS.ACK.")) {
             let _ = client.publish(reply, "-NAK".into()).await;
         }
     }
 }
 
 impl LaneInbox {
-    /// Asks for up to `places` messages that are there now; how many came.
-    async fn sweep(
-        &mut self,
-        client: &Client,
-        places: usize,
-        take: &mut impl FnMut(Message),
-    ) -> Result<usize, LaneError> {
+    /// Asks for up to `places` messages that are there now.
+    async fn ask(&mut self, client: &Client, places: usize) -> Result<(), LaneError> {
         if places == 0 {
-            return Ok(0);
+            return Ok(());
         }
         let lane = self.lane;
-        let (name, inbox) = open(client, &mut self.sweep, lane).await?;
+        let (name, _) = open(client, &mut self.sweep, lane).await?;
         let request = format!("{{\"batch\":{places},\"no_wait\":true}}");
         let asked = client
             .publish_with_reply(self.requests.clone(), name.clone(), request.into())
             .await;
-        asked.map_err(|_| LaneError::Closed(lane))?;
+        asked.map_err(|_| LaneError::Closed(lane))
+    }
+
+    /// Takes what was asked for; how many came.
+    async fn collect(&mut self, places: usize, take: &mut impl FnMut(Message)) -> Result<usize, LaneError> {
+        let lane = self.lane;
+        let Some((_, inbox)) = self.sweep.as_mut() else {
+            return Ok(0);
+        };
         let mut got = 0;
         while got < places {
             match timeout(SWEEP_TIMEOUT, inbox.next()).await {
@@ -284,7 +292,12 @@ async fn open<'a>(
 /// Tells messages from the server's words about the request.
 fn read(lane: Lane, arrived: Option<Message>) -> Result<Arrival, LaneError> {
     let message = arrived.ok_or(LaneError::Closed(lane))?;
-    let Some(status) = message.status else {
+    // A publisher can write a status into its own message; only what has no ack subject is the server's word.
+    let delivery = message
+        .reply
+        .as_deref()
+        .is_some_and(|reply| reply.starts_with("$JS.ACK."));
+    let Some(status) = message.status.filter(|_| !delivery) else {
         return Ok(Arrival::Message(message));
     };
     let says = || message.description.clone().unwrap_or_default();

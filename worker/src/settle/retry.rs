@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::context::PublishError;
 use shared::dead_letter::{Attempt, history_header};
-use shared::event::EventId;
+use shared::event::{EventId, Tenant};
 use shared::failure::Reason;
 use shared::schedule::{Scheduled, publish_at};
 use shared::subject::{headers, without};
@@ -32,7 +32,8 @@ pub(super) async fn keep(
     let message = Scheduled {
         service: &pool.config.service,
         lane,
-        tenant,
+        // Any token can stand in a subject; only a tenant may be scheduled for.
+        tenant: tenant.filter(|tenant| Tenant::new(*tenant).is_ok()),
         id: &EventId::new(id).unwrap_or_else(|_| delivery.fallback_id(&pool.stream)),
         // The same message redelivered makes the same schedule; each later message of the event another.
         turn: &delivery.sequence.to_string(),
