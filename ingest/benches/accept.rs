@@ -128,6 +128,11 @@ fn webhook_request() -> impl Fn() -> Vec<u8> + Send + Sync {
     }
 }
 
+/// So that no run meets what another has left, or the stream's cap.
+async fn empty(js: &jetstream::Context) {
+    js.get_stream("WEIR_github").await.unwrap().purge().await.unwrap();
+}
+
 fn argument(name: &str, default: usize) -> usize {
     let mut args = std::env::args().skip_while(|arg| arg != name).skip(1);
     args.next().map_or(default, |text| text.parse().unwrap())
@@ -185,12 +190,15 @@ async fn main() {
         // In turn, so that a machine that drifts drifts for all.
         let request = post_request("/", "content-type: application/json\r\n", small);
         small_floor.push(measure(floor, connections, seconds, move || request.clone()).await);
+        empty(&js).await;
         let request = post_request("/v1/events/github", &api, small);
         small_ours.push(measure(ours, connections, seconds, move || request.clone()).await);
+        empty(&js).await;
         let request = post_request("/", "content-type: application/json\r\n", WEBHOOK);
         large_floor.push(measure(floor, connections, seconds, move || request.clone()).await);
+        empty(&js).await;
         large_ours.push(measure(ours, connections, seconds, webhook_request()).await);
-        js.get_stream("WEIR_github").await.unwrap().purge().await.unwrap();
+        empty(&js).await;
         let last = |figures: &[f64]| figures.last().copied().unwrap_or_default();
         println!(
             "round {round}: event {:.0}/s of {:.0}/s; webhook {:.0}/s of {:.0}/s",
