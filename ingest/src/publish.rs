@@ -35,6 +35,9 @@ const TRY_WITHIN: Duration = Duration::from_millis(2500);
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 /// Longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// Room that an event leaves below the server's largest message, for the headers that a retry or a dead letter adds:
+/// without it such an event could neither be retried nor buried.
+const HEADROOM: usize = 16 * 1024;
 /// What a sender waits after a 503 because of NATS.
 const AWAY: Duration = Duration::from_secs(5);
 
@@ -157,6 +160,10 @@ impl Publisher {
 
     /// Publishes one event and waits until the server has it.
     pub async fn publish(&self, event: &Outgoing, target: &Target) -> Result<Kept, Refusal> {
+        let most = self.client.max_payload();
+        if most > 0 && event.payload.len() + HEADROOM > most {
+            return Err(outcome::too_large(&self.client));
+        }
         let _place = self.place().await?;
         self.metrics.in_flight.inc();
         let _guard = InFlight(&self.metrics);

@@ -86,8 +86,9 @@ pub struct Store {
 /// The connection pool; does not wait for the server.
 pub fn connect(url: &str, connections: u32) -> Result<PgPool, sqlx::Error> {
     let options: PgConnectOptions = url.parse()?;
-    // A plan made while the tables were empty is a scan, and a prepared statement keeps it while they grow: measured,
-    // a twentieth of the speed on a new database. Nothing that a worker asks is better answered by a scan.
+    // A plan made while the tables were empty can be a scan, and a prepared statement keeps it while they grow:
+    // measured, 4,222 events/s on a new database where 30,830 went later. Nothing that a worker asks is better
+    // answered by a scan.
     let options = options
         .application_name("weir-worker")
         .options([("enable_seqscan", "off")]);

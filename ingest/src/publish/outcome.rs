@@ -29,6 +29,13 @@ pub(super) enum Outcome {
     Refused(Refusal),
 }
 
+/// The refusal of an event that this server does not take.
+pub(super) fn too_large(client: &async_nats::Client) -> Refusal {
+    let most = client.max_payload();
+    let detail = format!("the event is too large for this NATS server (max_payload is {most} bytes)");
+    Refusal::new(Code::MessageTooLarge, detail)
+}
+
 impl Outcome {
     pub(super) fn of(result: Result<bool, PublishError>, client: &async_nats::Client) -> Self {
         let error = match result {
@@ -37,12 +44,7 @@ impl Outcome {
         };
         match error.kind() {
             PublishErrorKind::StreamNotFound => Self::NoStream,
-            PublishErrorKind::MaxPayloadExceeded => {
-                let most = client.max_payload();
-                let detail =
-                    format!("the event is larger than this NATS server takes ({most} bytes, max_payload)");
-                Self::Refused(Refusal::new(Code::MessageTooLarge, detail))
-            }
+            PublishErrorKind::MaxPayloadExceeded => Self::Refused(too_large(client)),
             PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe | PublishErrorKind::MaxAckPending => {
                 Self::Again(error.to_string())
             }

@@ -1,5 +1,8 @@
 //! What one sender may take of the whole: size, time, rate.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -91,4 +94,33 @@ async fn a_source_above_its_limit_waits_and_strangers_do_not_count() {
     let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=61).contains(&wait), "{wait}");
     running.stop().await.unwrap();
+}
+
+/// An event that fills the server's largest message could neither be retried nor buried, which add headers.
+#[tokio::test]
+async fn an_event_leaves_room_for_the_headers_of_a_retry() {
+    let running = Running::start(&[]).await;
+    let noise: Vec<u8> = (0_u32..40_000)
+        .flat_map(|n| Sha256::digest(n.to_be_bytes()).to_vec())
+        .collect();
+    let post = async |bytes: usize| {
+        let data = BASE64_STANDARD.encode(&noise[..bytes]);
+        running
+            .event(
+                "http",
+                &[],
+                format!("{{\"v\":1,\"type\":\"t\",\"data_base64\":\"{data}\"}}"),
+            )
+            .await
+    };
+    // The server takes 1 MiB.
+    let refused = post((1 << 20) - 10_000).await;
+    assert_eq!(refused.status, 413, "{}", refused.json());
+    assert!(
+        refused.json()["detail"]
+            .as_str()
+            .unwrap()
+            .contains("max_payload is 1048576 bytes")
+    );
+    assert_eq!(post((1 << 20) - 20_000).await.status, 202);
 }
