@@ -121,10 +121,11 @@ impl App {
     }
 }
 
+/// A bucket of burst b that refills every i lets b + floor(T / i) through in any window of length T: refilled so that
+/// this is what the limit says.
 fn quota(limit: &shared::limiter::Limit) -> Option<Quota> {
-    let bucket = limit.bucket();
-    let burst = std::num::NonZeroU32::new(bucket.burst())?;
-    let interval = std::time::Duration::from_micros(bucket.interval_us());
+    let burst = std::num::NonZeroU32::new(limit.burst())?;
+    let interval = limit.period() / (limit.calls() - limit.burst() + 1);
     Some(Quota::with_period(interval)?.allow_burst(burst))
 }
 

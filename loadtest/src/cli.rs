@@ -27,7 +27,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Provider(provider::ProviderArgs),
+    Provider(Box<provider::ProviderArgs>),
     Traces(traces::TracesArgs),
     Run(Box<run::RunArgs>),
 }

@@ -113,6 +113,21 @@ impl Fleet {
         Ok(member)
     }
 
+    /// Starts so many of a service at the same time and waits until all are ready.
+    pub async fn start_many(
+        &mut self,
+        service: &str,
+        count: usize,
+        settings: &[(&str, &str)],
+    ) -> Result<Vec<Member>, FleetError> {
+        let members: Result<Vec<_>, _> = (0..count).map(|_| self.launch(service, settings)).collect();
+        let members = members?;
+        for member in &members {
+            member.ready().await?;
+        }
+        Ok(members)
+    }
+
     /// Starts a service and does not wait.
     pub fn launch(&mut self, service: &str, settings: &[(&str, &str)]) -> Result<Member, FleetError> {
         let binary = binary(&format!("weir-{service}"))?;

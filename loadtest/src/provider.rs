@@ -1,5 +1,5 @@
 //! A simulated third party: it answers like GitHub, Slack or a plain hook, enforces its
-//! limits by exact logs of call times, and counts every call and every breach.
+//! limits as exactly as the way they are counted ([`Shape`]) allows, and counts every call and every breach.
 //!
 //! ```no_run
 //! # async fn example() -> std::io::Result<()> {
@@ -19,6 +19,7 @@
 //! what was seen (`GET /_sim/stats`, `GET /_sim/calls?id=&limit=`, `POST /_sim/reset`,
 //! `POST /_sim/faults`), and every other path is GitHub.
 
+mod clock;
 mod exchange;
 pub mod faults;
 pub mod github;
@@ -36,11 +37,12 @@ use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
+    clock::MAX_SKEW_MS,
     faults::Faults,
     github::{GithubLimits, Refusal},
     hooks::HookRules,
     ledger::{Answer, Api, Call},
-    limits::Shape,
+    limits::{LimitStats, Shape},
     sim::{Concurrency, Stats},
     slack::SlackLimits,
     window::{BadWindow, Window},
@@ -62,6 +64,9 @@ pub struct ProviderConfig {
     pub hooks: HookRules,
     /// Faults added to every call.
     pub faults: Faults,
+    /// Milliseconds by which the provider's clock is ahead, behind when negative: the one of its `Date` and epoch
+    /// headers, of its signature checks and of its aligned windows. At most [`MAX_SKEW_MS`].
+    pub clock_skew_ms: i64,
     /// Calls kept for listing; the counters cover all calls.
     pub ledger_capacity: usize,
     /// Seed of the faults, so that a run can be repeated.
@@ -69,13 +74,14 @@ pub struct ProviderConfig {
 }
 
 impl Default for ProviderConfig {
-    /// The real providers' limits, no faults, unsigned hooks.
+    /// The real providers' limits, no faults, unsigned hooks, the right time.
     fn default() -> Self {
         Self {
             github: GithubLimits::default(),
             slack: SlackLimits::default(),
             hooks: HookRules::default(),
             faults: Faults::default(),
+            clock_skew_ms: 0,
             ledger_capacity: LEDGER_CAPACITY,
             seed: 1,
         }

@@ -1,6 +1,6 @@
 //! The table at the end of a run.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 use comfy_table::{
     Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table, Width,
@@ -202,7 +202,10 @@ impl Page {
         );
         for (name, seen) in &stats.limits {
             let per = Duration::from_millis(seen.per_ms);
-            let note = format!("the most in any {per:?}; {} allowed", seen.calls);
+            let mut note = format!("the most in any {per:?}; {} allowed, {}", seen.calls, seen.shape);
+            if let Some(share) = seen.used_share() {
+                let _ = write!(note, "\n{:.1} % of what could be used was used", share * 100.0);
+            }
             self.row(&format!("fullest window {name}"), &seen.worst.to_string(), &note);
         }
         self.verdict(

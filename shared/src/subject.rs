@@ -46,6 +46,8 @@ pub mod headers {
     pub const HISTORY: &str = "Weir-History";
     /// When the event was first kept, milliseconds since the Unix epoch.
     pub const ACCEPTED: &str = "Weir-Accepted";
+    /// When an event's turn at a limit is planned, milliseconds since the Unix epoch.
+    pub const PLANNED: &str = "Weir-Planned";
     /// Why it is a dead letter, one word: `undecodable`, `http_404`, `exhausted`.
     pub const DEAD_CODE: &str = "Weir-Dead-Code";
     /// Why it is a dead letter, for people.

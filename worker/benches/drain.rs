@@ -17,7 +17,7 @@ use futures_util::{FutureExt, StreamExt};
 use shared::config::Reader;
 use shared::event::{Data, Event, EventId};
 use shared::failure::Failure;
-use shared::limiter::{Bucket, Charge, Limiter};
+use shared::limiter::{Ask, Charge, Limiter};
 use shared::servers::Servers;
 use shared::subject::Service;
 use shared::telemetry::{self, LogFormat};
@@ -27,6 +27,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use worker::config::Config;
 use worker::handler::{Completion, Handler};
+use worker::quota::Turn;
 
 /// Does nothing, and counts.
 struct Noop {
@@ -36,7 +37,7 @@ struct Noop {
 }
 
 impl Handler for Noop {
-    fn handle<'a>(&'a self, _: &'a Event) -> BoxFuture<'a, Result<Completion, Failure>> {
+    fn handle<'a>(&'a self, _: &'a Event, _: &'a Turn) -> BoxFuture<'a, Result<Completion, Failure>> {
         self.begun.get_or_init(Instant::now);
         if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.done.notify_one();
@@ -119,7 +120,7 @@ impl World {
     async fn bare_batched(&self) -> f64 {
         self.fill().await;
         let consumer = self.consumer().await;
-        let limiter = Limiter::new(connect::redis(&self.servers.redis.url()).unwrap());
+        let limiter = Limiter::new(connect::redis(&self.servers.redis.url()).unwrap(), "bench", true);
         let database = sqlx::PgPool::connect(&self.servers.postgres.url("bench"))
             .await
             .unwrap();
@@ -133,7 +134,8 @@ impl World {
             .unwrap();
         let charges = [Charge {
             key: "{floor}".into(),
-            bucket: Bucket::new(1, 1_000_000),
+            rule: "100_000_000 per second, burst 1_000_000".parse().unwrap(),
+            shadow: false,
             cost: 1,
         }];
         let start = Instant::now();
@@ -152,7 +154,9 @@ impl World {
             left -= messages.len();
             let (limiter, database, charges) = (limiter.clone(), database.clone(), charges.clone());
             flying.push(tokio::spawn(async move {
-                limiter.take(&charges, messages.len() as u32).await.unwrap();
+                let calls = messages.len() as u32;
+                let ask = Ask { calls, ..Ask::default() };
+                limiter.take(&charges, &[], &[], ask).await.unwrap();
                 let ids: Vec<String> = messages
                     .iter()
                     .map(|m| wire::decode(&m.payload, EventId::generate).unwrap().id.to_string())
@@ -199,6 +203,7 @@ impl World {
             ("WEIR_SERVICE_BENCH_HANDLER", "http".into()),
             ("WEIR_SERVICE_BENCH_URL", "http://127.0.0.1:9/".into()),
             ("WEIR_SERVICE_BENCH_LIMIT", limit.into()),
+            ("WEIR_LIMITS_START", "full".into()),
             ("WEIR_SERVICE_BENCH_CONCURRENCY", "2000".into()),
         ];
         let env: std::collections::BTreeMap<String, String> = env

@@ -1,18 +1,22 @@
 //! The worker's settings.
 
+mod limits;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use shared::backoff::Schedule;
 use shared::config::reader::without_password;
 use shared::config::{Fleet, Reader};
-use shared::limiter::Limit;
 use shared::subject::Service;
 
 use crate::handler::Kind;
+use crate::limits::Table;
+use crate::provider::Provider;
+use crate::quota::away::Policy;
 
 /// Prefixes of the settings that only workers read.
-pub const OWN: [&str; 2] = ["WEIR_WORKER_", "WEIR_SERVICE_"];
+pub const OWN: [&str; 3] = ["WEIR_WORKER_", "WEIR_SERVICE_", "WEIR_LIMITS_"];
 
 /// Settings of a worker.
 #[derive(Debug, Clone)]
@@ -32,6 +36,11 @@ pub struct Config {
     pub postgres_connections: u32,
     /// `WEIR_WORKER_BATCH`: most messages asked for at once.
     pub batch: usize,
+    /// `WEIR_WORKER_AHEAD`: how far ahead calls are booked; 0 for not at all.
+    pub ahead: Duration,
+    /// `WEIR_LIMITS_START`: whether buckets of a credential that Redis knows nothing of are full, as if nobody had called
+    /// before, or empty.
+    pub limits_full: bool,
     /// The services that this worker works for.
     pub services: Vec<ServiceConfig>,
 }
@@ -47,8 +56,12 @@ pub struct ServiceConfig {
     pub concurrency: usize,
     /// `_TIMEOUT`: longest time for one attempt.
     pub timeout: Duration,
-    /// `_LIMIT`: calls that the API allows the credential; `None` for `none`.
-    pub limit: Option<Limit>,
+    /// `_PROVIDER`: whose limits and headers; by default the handler's.
+    pub provider: Provider,
+    /// `_LIMIT` and `_LIMITS`: what the API allows the credential.
+    pub limits: Table,
+    /// `_REDIS_AWAY`: what happens while Redis cannot be asked.
+    pub away: Policy,
     /// `_RETRIES`: delays before the next attempts.
     pub retries: Schedule,
     /// `_URL`: where the API is, or where to deliver.
@@ -88,7 +101,24 @@ impl Config {
                 "is missing: where results are kept (`none` to keep none)",
             );
         }
+        let ahead = reader.duration(
+            "WEIR_WORKER_AHEAD",
+            Duration::from_millis(100),
+            Duration::ZERO..=Duration::from_secs(1),
+        );
+        let limits_full = reader.with(
+            "WEIR_LIMITS_START",
+            false,
+            |text| match text {
+                "full" => Ok(true),
+                "empty" => Ok(false),
+                other => Err(format!("is {other:?}: must be empty or full")),
+            },
+            |full| if *full { "full" } else { "empty" }.into(),
+        );
         Self {
+            ahead,
+            limits_full,
             listen: reader.parsed("WEIR_WORKER_LISTEN", listen),
             name: reader.text("WEIR_WORKER_NAME", &default_name()),
             redis_url: reader.url("WEIR_REDIS_URL", "redis://127.0.0.1:6379", &["redis", "rediss"]),
@@ -97,7 +127,7 @@ impl Config {
             batch: reader.number("WEIR_WORKER_BATCH", 512, 1..=5_000) as usize,
             services: services
                 .into_iter()
-                .map(|service| ServiceConfig::read(reader, service))
+                .map(|service| ServiceConfig::read(reader, service, ahead))
                 .collect(),
             fleet,
         }
@@ -105,7 +135,7 @@ impl Config {
 }
 
 impl ServiceConfig {
-    fn read(reader: &mut Reader<'_>, service: Service) -> Self {
+    fn read(reader: &mut Reader<'_>, service: Service, ahead: Duration) -> Self {
         let prefix = prefix(&service);
         let name = |suffix: &str| format!("{prefix}_{suffix}");
         let kind = match reader.optional(&name("HANDLER")) {
@@ -130,18 +160,16 @@ impl ServiceConfig {
             second * 30,
             Duration::from_millis(10)..=second * 3600,
         );
-        let limit = reader.with(
-            &name("LIMIT"),
-            kind.default_limit(),
+        let provider = reader.with(
+            &name("PROVIDER"),
+            kind.default_provider(),
             |text| {
-                if text == "none" {
-                    Ok(None)
-                } else {
-                    text.parse().map(Some)
-                }
+                Provider::named(text)
+                    .ok_or_else(|| format!("is {text:?}: must be one of {}", Provider::names()))
             },
-            |limit| limit.map_or("none".into(), |limit| limit.to_string()),
+            |provider| provider.as_str().into(),
         );
+        let limits = limits::read(reader, &prefix, provider, ahead);
         let url = reader.url(&name("URL"), kind.default_url(), &["http", "https"]);
         if url.is_empty() {
             reader.problem(
@@ -158,11 +186,13 @@ impl ServiceConfig {
                 as usize,
             retries: reader.parsed(&name("RETRIES"), Schedule::default()),
             token: reader.secret(&name("TOKEN")),
+            away: reader.parsed(&name("REDIS_AWAY"), Policy::default()),
             secret,
             service,
             kind,
             timeout,
-            limit,
+            provider,
+            limits,
             url: url.trim_end_matches('/').to_owned(),
         }
     }
@@ -212,9 +242,15 @@ mod tests {
         let config = read(&[("WEIR_POSTGRES_URL", "postgres://u@h/db")]).unwrap();
         let github = &config.services[0];
         assert_eq!((github.service.as_str(), github.concurrency), ("github", 20));
-        assert_eq!(github.limit.unwrap().to_string(), "5000 per hour, burst 100");
+        assert_eq!(
+            github.limits["requests"].rule.to_string(),
+            "5000 per hour, burst 100"
+        );
         let slack = &config.services[1];
-        assert_eq!(slack.limit.unwrap().to_string(), "100 per minute, burst 20");
+        assert_eq!(
+            slack.limits["requests"].rule.to_string(),
+            "100 per minute, burst 20"
+        );
         assert_eq!(
             (slack.concurrency, slack.url.as_str()),
             (10, "https://slack.com/api")
@@ -226,6 +262,12 @@ mod tests {
         let Problems(lines) = read(&[
             ("WEIR_SERVICES", "github,acme,http"),
             ("WEIR_SERVICE_GITHUB_LIMIT", "lots"),
+            ("WEIR_SERVICE_GITHUB_LIMITS", "points: 900 per minute, burst 4"),
+            ("WEIR_SERVICE_HTTP_LIMITS", "burst: 10 per second, burst 0"),
+            ("WEIR_SERVICE_HTTP_LIMIT", "3 per 100ms"),
+            ("WEIR_SERVICE_HTTP_REDIS_AWAY", "hope"),
+            ("WEIR_SERVICE_HTTP_PROVIDER", "acme"),
+            ("WEIR_LIMITS_START", "half"),
             ("WEIR_SERVICE_GITHUB_CONCURRENCY", "0"),
             ("WEIR_SERVICE_GITHUB_RETRYS", "5s"),
             ("WEIR_SERVICE_HTTP_SECRET", "hunter2"),
@@ -235,6 +277,15 @@ mod tests {
         .unwrap_err();
         for (setting, says) in [
             ("WEIR_SERVICE_GITHUB_LIMIT", "5000 per hour"),
+            ("WEIR_SERVICE_GITHUB_LIMITS", "lets no call of 5 through"),
+            ("WEIR_SERVICE_HTTP_LIMITS", "burst: has a burst of 0"),
+            (
+                "WEIR_WORKER_AHEAD",
+                "a quarter of the period of requests in WEIR_SERVICE_HTTP_LIMIT",
+            ),
+            ("WEIR_SERVICE_HTTP_REDIS_AWAY", "stop or share"),
+            ("WEIR_SERVICE_HTTP_PROVIDER", "anthropic"),
+            ("WEIR_LIMITS_START", "empty or full"),
             ("WEIR_SERVICE_GITHUB_CONCURRENCY", "not within 1"),
             (
                 "WEIR_SERVICE_GITHUB_RETRYS",

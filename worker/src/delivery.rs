@@ -34,6 +34,13 @@ struct Place {
     delivered: u64,
     /// Milliseconds since the Unix epoch.
     kept: u64,
+    /// Messages that wait in the lane behind it.
+    pending: u64,
+}
+
+/// How many messages wait in the lane of this delivery behind it.
+pub(crate) fn pending(reply: &str) -> Option<u64> {
+    Some(Place::read(reply)?.pending)
 }
 
 impl Place {
@@ -51,6 +58,7 @@ impl Place {
             delivered: number(0)?.max(1),
             sequence: number(1)?,
             kept: number(3)? / 1_000_000,
+            pending: number(4)?,
         })
     }
 }
@@ -62,6 +70,7 @@ impl Delivery {
             sequence,
             delivered,
             kept,
+            ..
         } = Place::read(message.reply.as_deref()?)?;
         Some(Self {
             message,
@@ -115,6 +124,11 @@ impl Delivery {
     pub fn accepted(&self) -> u64 {
         let said = header(self.headers(), headers::ACCEPTED).and_then(|text| text.parse().ok());
         said.filter(|said| *said <= self.kept).unwrap_or(self.kept)
+    }
+
+    /// When its turn at a limit was to come, milliseconds since the Unix epoch, if it has waited for one.
+    pub fn planned(&self) -> Option<u64> {
+        header(self.headers(), headers::PLANNED)?.parse().ok()
     }
 
     /// The id of the event where its bytes do not tell: from the headers, else its place in the stream.
@@ -193,6 +207,7 @@ mod tests {
             sequence: 20,
             delivered: 3,
             kept: 1_795_248_000_123,
+            pending: 4,
         });
         assert_eq!(
             Place::read("$JS.ACK.WEIR_github.normal.3.20.18.1795248000123456789.4"),

@@ -6,15 +6,17 @@ pub mod slack;
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use shared::event::Event;
 use shared::failure::Failure;
-use shared::limiter::{Charge, Limit};
+use shared::limiter::Charge;
 
 use crate::config::ServiceConfig;
+use crate::limits::Limits;
 use crate::outbound::Outbound;
+use crate::provider::Provider;
+use crate::quota::Turn;
 
 /// Goes with every call: the event's id, by which an API that knows the header does a repeated call once. GitHub and
 /// Slack ignore it.
@@ -22,16 +24,15 @@ pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// The code that handles a service's events.
 pub trait Handler: Send + Sync + 'static {
-    /// The limits that this event's call falls under beside the service's own, for example one of a channel. Keys come
-    /// from [`bucket_key`], so that all limits of a call lie together.
-    fn charges(&self, event: &Event) -> Vec<Charge> {
-        let _ = event;
+    /// The limits that this event's call falls under beside those of every call, for example one of a channel.
+    fn charges(&self, event: &Event, limits: &Limits) -> Vec<Charge> {
+        let _ = (event, limits);
         Vec::new()
     }
 
-    /// Makes the call that the event asks for. Runs within the service's timeout; a panic is caught and makes the
-    /// event a dead letter.
-    fn handle<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<Completion, Failure>>;
+    /// Makes the call that the event asks for, in its turn. Runs within the service's timeout; a panic is caught and
+    /// makes the event a dead letter.
+    fn handle<'a>(&'a self, event: &'a Event, turn: &'a Turn) -> BoxFuture<'a, Result<Completion, Failure>>;
 }
 
 /// A handled event.
@@ -111,24 +112,30 @@ impl Kind {
         }
     }
 
-    /// The provider's own limit, where it has one for all calls.
-    pub fn default_limit(self) -> Option<Limit> {
-        let hour = Duration::from_secs(3600);
+    /// Whose limits hold unless the settings say otherwise.
+    pub fn default_provider(self) -> Provider {
         match self {
-            // 5,000 an hour and user: docs.github.com, rate limits for the REST API.
-            Self::Github => Limit::new(5_000, hour, 100).ok(),
-            // Tier 4 of docs.slack.dev, rate limits: 100 a minute, method and workspace.
-            Self::Slack => Limit::new(100, hour / 60, 20).ok(),
-            Self::Http => None,
+            Self::Github => Provider::Github,
+            Self::Slack => Provider::Slack,
+            Self::Http => Provider::Other,
+        }
+    }
+
+    /// The limits that only some calls fall under: this handler charges them itself.
+    pub fn charged_apart(self) -> &'static [&'static str] {
+        match self {
+            Self::Github => &["content", "content-hour", "graphql"],
+            Self::Slack => &["method", "channel"],
+            Self::Http => &["tokens", "input-tokens", "output-tokens", "complexity"],
         }
     }
 }
 
-/// The key of a bucket: everything of one credential on one node of a Redis cluster. The credential appears as the
-/// first 8 hex digits of its SHA-256.
-pub fn bucket_key(config: &ServiceConfig, what: &str) -> String {
+/// Service and credential, in the braces that keep all buckets of a credential on one node of a Redis cluster. The
+/// credential appears as the first 8 hex digits of its SHA-256.
+pub fn bucket_tag(config: &ServiceConfig) -> String {
     use sha2::Digest;
     let credential = sha2::Sha256::digest(config.token.as_deref().unwrap_or_default());
     let [a, b, c, d] = [credential[0], credential[1], credential[2], credential[3]];
-    format!("{{{}:{a:02x}{b:02x}{c:02x}{d:02x}}}:{what}", config.service)
+    format!("{{{}:{a:02x}{b:02x}{c:02x}{d:02x}}}", config.service)
 }

@@ -6,12 +6,15 @@ pub mod alive;
 pub mod batch;
 pub mod config;
 pub mod delivery;
+pub mod forecast;
 pub mod handler;
+pub mod limits;
 pub mod metrics;
 pub mod outbound;
 pub mod outcome;
 pub mod pool;
 pub mod process;
+pub mod provider;
 pub mod pull;
 pub mod quota;
 pub mod settle;
@@ -27,7 +30,7 @@ use prometheus_client::registry::Registry;
 use shared::connect::{self, ConnectError};
 use shared::health::Health;
 use shared::lifecycle::{OnEnd, OnShutdown, Tasks, Unclean};
-use shared::limiter::{Charge, Limiter};
+use shared::limiter::Limiter;
 use shared::topology;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
@@ -36,7 +39,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use config::{Config, ServiceConfig};
-use handler::{Handler, bucket_key};
+use handler::{Handler, bucket_tag};
+use limits::Limits;
 use metrics::Metrics;
 use outbound::Outbound;
 use pool::Pool;
@@ -95,7 +99,7 @@ pub async fn run(
     let database = database.transpose()?;
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
-    let limiter = Limiter::new(redis.clone());
+    let limiter = Limiter::new(redis.clone(), &config.name, config.limits_full);
 
     let started = CancellationToken::new();
     let mut health = Health::new(shutdown.clone())
@@ -237,22 +241,27 @@ struct PoolParts<'a> {
 impl PoolParts<'_> {
     fn assemble(self, make: &MakeHandler) -> Result<Pool, String> {
         let service = &self.service.service;
-        let base: Vec<Charge> = self
-            .service
-            .limit
-            .iter()
-            .map(|limit| Charge {
-                key: bucket_key(self.service, "requests"),
-                bucket: limit.bucket(),
-                cost: 1,
-            })
-            .collect();
+        let apart = self.service.kind.charged_apart();
+        let limits = Arc::new(Limits::new(
+            bucket_tag(self.service),
+            apart,
+            self.service.limits.clone(),
+        ));
+        let quota = quota::Parts {
+            limiter: self.limiter.clone(),
+            limits: Arc::clone(&limits),
+            provider: self.service.provider,
+            away: self.service.away,
+            ahead: self.config.ahead,
+            metrics: self.metrics.quota(service.as_str()),
+        };
         let store = self
             .database
             .map(|db| Store::start(self.background, db.clone(), service, self.metrics.store.clone()));
         Ok(Pool {
             handler: make(self.service)?,
-            quota: Quota::new(self.background, self.limiter.clone(), base.into()),
+            quota: Quota::start(self.background, quota),
+            limits,
             store,
             metrics: self.metrics.service(service.as_str()),
             stream: service.stream(),

@@ -18,6 +18,18 @@ pub const SETTLED: &str = "weir_worker_settled";
 pub const TOOK: &str = "weir_worker_process_seconds";
 /// From acceptance to the end, by service.
 pub const ACCEPT_TO_DONE: &str = "weir_worker_accept_to_done_seconds";
+/// Round trips to Redis for limits, by service.
+pub const LIMITER_TRIPS: &str = "weir_worker_limiter_trips";
+/// Calls booked with Redis, by service.
+pub const LIMITER_CALLS: &str = "weir_worker_limiter_calls";
+/// Calls that a limit in shadow would have held up, by service.
+pub const LIMITER_OVER: &str = "weir_worker_limiter_shadow_over";
+/// Refusals of providers that paused a key, by service.
+pub const LIMITER_REFUSED: &str = "weir_worker_limiter_refused";
+/// Headers about limits that made no sense, by service.
+pub const LIMITER_ABSURD: &str = "weir_worker_limiter_absurd_headers";
+/// Calls made under the local share while Redis was away, by service.
+pub const LIMITER_SHARED: &str = "weir_worker_limiter_local_share";
 /// Times that the limiter could not be asked.
 pub const LIMITER_AWAY: &str = "weir_worker_limiter_away";
 /// Deliveries that were dropped without being settled: always a mistake in this code.
@@ -49,7 +61,7 @@ pub struct Metrics {
     settled: Family<OutcomeLabel, Counter>,
     took: Histograms,
     accept_to_done: Histograms,
-    limiter_away: Family<ServiceLabel, Counter>,
+    limiter: [Family<ServiceLabel, Counter>; 7],
     /// Of the store.
     pub store: StoreMetrics,
 }
@@ -74,8 +86,25 @@ pub struct ServiceMetrics {
     took: Histogram,
     /// From acceptance to the end.
     pub accept_to_done: Histogram,
-    /// Times that the limiter could not be asked.
-    pub limiter_away: Counter,
+}
+
+/// Metrics of one service's limits.
+#[derive(Debug, Clone, Default)]
+pub struct QuotaMetrics {
+    /// See [`LIMITER_TRIPS`].
+    pub trips: Counter,
+    /// See [`LIMITER_CALLS`].
+    pub calls: Counter,
+    /// See [`LIMITER_OVER`].
+    pub over: Counter,
+    /// See [`LIMITER_REFUSED`].
+    pub refused: Counter,
+    /// See [`LIMITER_ABSURD`].
+    pub absurd: Counter,
+    /// See [`LIMITER_SHARED`].
+    pub shared: Counter,
+    /// See [`LIMITER_AWAY`].
+    pub away: Counter,
 }
 
 fn seconds() -> Histogram {
@@ -92,7 +121,7 @@ impl Metrics {
             settled: Family::default(),
             took: Family::new_with_constructor(seconds),
             accept_to_done: Family::new_with_constructor(seconds),
-            limiter_away: Family::default(),
+            limiter: Default::default(),
             store: StoreMetrics {
                 rows: Histogram::new([1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]),
                 seconds: seconds(),
@@ -105,11 +134,18 @@ impl Metrics {
             "From acceptance to done",
             metrics.accept_to_done.clone(),
         );
-        registry.register(
-            LIMITER_AWAY,
-            "Times the limiter could not be asked",
-            metrics.limiter_away.clone(),
-        );
+        let names = [
+            (LIMITER_TRIPS, "Round trips to Redis for limits"),
+            (LIMITER_CALLS, "Calls booked with Redis"),
+            (LIMITER_OVER, "Calls that a limit in shadow would have held up"),
+            (LIMITER_REFUSED, "Refusals that paused a key"),
+            (LIMITER_ABSURD, "Headers about limits that made no sense"),
+            (LIMITER_SHARED, "Calls under the local share while Redis was away"),
+            (LIMITER_AWAY, "Times the limiter could not be asked"),
+        ];
+        for ((name, help), family) in names.into_iter().zip(&metrics.limiter) {
+            registry.register(name, help, family.clone());
+        }
         registry.register(COMMIT_ROWS, "Rows of a group commit", metrics.store.rows.clone());
         registry.register(
             COMMIT_SECONDS,
@@ -141,7 +177,26 @@ impl Metrics {
             dead: settled("dead"),
             took: self.took.get_or_create(&label).clone(),
             accept_to_done: self.accept_to_done.get_or_create(&label).clone(),
-            limiter_away: self.limiter_away.get_or_create(&label).clone(),
+        }
+    }
+
+    /// Those of one service's limits.
+    pub fn quota(&self, service: &str) -> QuotaMetrics {
+        let label = ServiceLabel {
+            service: service.to_owned(),
+        };
+        let [trips, calls, over, refused, absurd, shared, away] = self
+            .limiter
+            .each_ref()
+            .map(|family| family.get_or_create(&label).clone());
+        QuotaMetrics {
+            trips,
+            calls,
+            over,
+            refused,
+            absurd,
+            shared,
+            away,
         }
     }
 }

@@ -16,6 +16,9 @@ use crate::trace;
 /// Shortest time that an event is put off for a limit.
 pub const SHORTEST_DEFERRAL: Duration = Duration::from_secs(1);
 
+/// The code of a wait for a limit of our own, whose length is this event's turn and needs no spreading.
+pub const OWN_LIMIT: &str = "quota";
+
 /// What is to become of a message.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
@@ -68,7 +71,8 @@ fn verdict(
     match outcome {
         None => Verdict::Duplicate,
         Some(Ok(completion)) => Verdict::Done(completion),
-        Some(Err(Failure::Throttled { wait, .. })) => {
+        Some(Err(Failure::Throttled { wait, reason })) => {
+            let unit = if reason.code == OWN_LIMIT { 0.0 } else { unit };
             // Up to a fifth more, so that all who wait for one bucket do not come at once; and whatever the other side
             // says, not at once, or a limit that is always there makes a loop of calls.
             let wait = wait.clamp(SHORTEST_DEFERRAL, MAX_RETRY_AFTER);

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::ServiceConfig;
 use crate::handler::Handler;
+use crate::limits::Limits;
 use crate::metrics::ServiceMetrics;
 use crate::quota::Quota;
 use crate::store::Store;
@@ -32,7 +33,9 @@ pub struct Pool {
     pub js: jetstream::Context,
     /// A place for each event in flight.
     pub permits: Arc<Semaphore>,
-    /// The shared limits.
+    /// The service's limits by name.
+    pub limits: Arc<Limits>,
+    /// Tickets and turns under them.
     pub quota: Quota,
     /// The code that does the work.
     pub handler: Arc<dyn Handler>,

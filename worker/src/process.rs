@@ -13,27 +13,29 @@ use crate::delivery::Delivery;
 use crate::handler::Completion;
 use crate::outcome::{self, Verdict};
 use crate::pool::Pool;
-use crate::quota::Passage;
+use crate::quota::{Ticket, Wait};
 use crate::settle::settle;
 use crate::store::Finding;
 use crate::{alive, trace};
 
-/// Waits for quota up to this long are slept through here; longer ones are spent in the retry stream, so that the
-/// place is free for an event that may go.
+/// Waits for a limit up to this long are spent here while places are plenty; longer ones in the retry stream, so that
+/// the place is free for an event that may go.
 pub const LONGEST_NAP: Duration = Duration::from_secs(1);
+/// The same while places are short.
+const SHORT_NAP: Duration = Duration::from_millis(250);
 
 /// Pause before an event comes again whose result was refused.
 const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
 /// Takes one delivery through all stages. It ends settled, unless the process dies; then the server delivers the
 /// message again, and what is recorded by then is not done again.
-pub async fn process(delivery: Delivery, pool: &Pool) {
+pub async fn process(delivery: Delivery, ticket: Option<Ticket>, pool: &Pool) {
     let started = Instant::now();
     let event = delivery.decode(&pool.stream);
     let span = trace::process_span(pool, &delivery, event.as_ref().ok());
     let stages = async {
         let outcome = match &event {
-            Ok(event) => attempt(event, pool).await,
+            Ok(event) => attempt(event, &delivery, ticket, pool).await,
             Err(error) => Some(Err(Failure::permanent("undecodable", error))),
         };
         let verdict = outcome::decide(outcome, &delivery, &pool.config.retries, rand::random());
@@ -55,24 +57,31 @@ pub async fn process(delivery: Delivery, pool: &Pool) {
 }
 
 /// One attempt: not done already, allowed by the limits, handled. `None` when it was done before.
-async fn attempt(event: &Event, pool: &Pool) -> Option<Result<Completion, Failure>> {
+async fn attempt(
+    event: &Event,
+    delivery: &Delivery,
+    ticket: Option<Ticket>,
+    pool: &Pool,
+) -> Option<Result<Completion, Failure>> {
     if let Some(store) = &pool.store {
         match store.find(event.id.clone()).await {
             Finding::Done => return None,
             Finding::Open => {}
         }
     }
-    loop {
-        match pool.quota.pass(pool.handler.charges(event)).await {
-            Ok(Ok(Passage::Go)) => break,
-            Ok(Ok(Passage::Wait(wait))) if wait <= LONGEST_NAP => tokio::time::sleep(wait).await,
-            Ok(Ok(Passage::Wait(wait))) => {
-                return Some(Err(Failure::throttled("quota", "waits for quota", wait)));
-            }
-            Ok(Err(_)) | Err(_) => tokio::time::sleep(LONGEST_NAP).await,
-        }
-    }
-    let call = AssertUnwindSafe(pool.handler.handle(event)).catch_unwind();
+    let places = pool.permits.available_permits();
+    let patience = if places > pool.config.concurrency / 2 {
+        LONGEST_NAP
+    } else {
+        SHORT_NAP
+    };
+    let charges = pool.handler.charges(event, &pool.limits);
+    let in_turn = delivery.planned().is_some();
+    let turn = match pool.quota.turn(ticket, charges, patience, in_turn).await {
+        Ok(turn) => turn,
+        Err(wait) => return Some(Err(put_off(&wait))),
+    };
+    let call = AssertUnwindSafe(pool.handler.handle(event, &turn)).catch_unwind();
     Some(match timeout(pool.config.timeout, call).await {
         Ok(Ok(result)) => result,
         Ok(Err(_)) => Err(Failure::permanent("panic", "the handler panicked on this event")),
@@ -81,6 +90,10 @@ async fn attempt(event: &Event, pool: &Pool) -> Option<Result<Completion, Failur
             format!("no answer within {:?}", pool.config.timeout),
         )),
     })
+}
+
+fn put_off(wait: &Wait) -> Failure {
+    Failure::throttled(outcome::OWN_LIMIT, wait, wait.after)
 }
 
 /// Makes the attempt durable; `false` when that cannot be.

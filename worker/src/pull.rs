@@ -4,18 +4,24 @@
 mod lanes;
 mod share;
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shared::subject::Lane;
 use shared::topology;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::delivery::Delivery;
 use crate::pool::Pool;
 use crate::process::process;
-use lanes::{LaneError, Lanes};
+use crate::quota::Wait;
+use lanes::{LaneError, Lanes, Which};
 
+/// Limits can be changed while one waits for them: after so long they are asked again.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// Pause after the server refused a lane.
 const REFUSED_PAUSE: Duration = Duration::from_millis(500);
 
@@ -25,7 +31,14 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(500);
 /// The NATS client has ended for good.
 pub async fn pull(pool: Arc<Pool>, shutdown: CancellationToken) -> Result<(), LaneError> {
     let mut lanes = Lanes::new(async_nats::Client::clone(&pool.client), &pool.config.service);
-    while let Some(result) = shutdown.run_until_cancelled(round(&pool, &mut lanes)).await {
+    let mut lowest = Lowest {
+        every: None,
+        next: Instant::now(),
+    };
+    while let Some(result) = shutdown
+        .run_until_cancelled(round(&pool, &mut lanes, &mut lowest))
+        .await
+    {
         if let Err(LaneError::Closed(lane)) = result {
             // The client never comes back from this; a new process does.
             return Err(LaneError::Closed(lane));
@@ -52,27 +65,75 @@ pub async fn pull(pool: Arc<Pool>, shutdown: CancellationToken) -> Result<(), La
     Ok(())
 }
 
-/// One round: permits, quota, messages.
-async fn round(pool: &Arc<Pool>, lanes: &mut Lanes) -> Result<(), LaneError> {
+/// One round: permits, tickets, messages. While nothing is known to wait, no ticket is held: a message that comes then
+/// gets its own.
+async fn round(pool: &Arc<Pool>, lanes: &mut Lanes, lowest: &mut Lowest) -> Result<(), LaneError> {
     let mut permits = permits(pool, lanes).await;
-    let allowed = admitted(pool, lanes, permits.num_permits()).await;
-    lanes
-        .next(allowed, |message| {
-            let Some(delivery) = Delivery::new(&pool.client, message) else {
-                tracing::warn!(service = %pool.config.service, "a message that is no delivery was ignored");
-                return;
-            };
-            let pool = Arc::clone(pool);
-            match permits.split(1) {
-                Some(permit) => drop(pool.tasks.clone().spawn(async move {
-                    process(delivery, &pool).await;
-                    drop(permit);
-                })),
-                // More than one parked request was answered at once, and quota allows fewer.
-                None => drop(pool.tasks.spawn(delivery.hand_back(None))),
-            }
-        })
-        .await
+    let which = lowest.which(pool.quota.lowest_every());
+    let waiting = usize::try_from(lanes.waiting(which)).unwrap_or(usize::MAX);
+    let mut tickets = Vec::new();
+    if waiting > 0 {
+        let most = permits.num_permits().min(waiting);
+        tickets = allowed(pool, lanes, || pool.quota.tickets(most)).await;
+    } else {
+        allowed(pool, lanes, || pool.quota.open()).await;
+    }
+    let most = tickets.len();
+    // The one whose time comes first is taken first, from the end.
+    tickets.reverse();
+    let mut pulled = [0, 0];
+    let begin = |message| {
+        let Some(delivery) = Delivery::new(&pool.client, message) else {
+            tracing::warn!(service = %pool.config.service, "a message that is no delivery was ignored");
+            return;
+        };
+        pulled[usize::from(delivery.lane_and_tenant().0 == Lane::Low)] += 1;
+        let ticket = tickets.pop();
+        let pool = Arc::clone(pool);
+        match permits.split(1) {
+            Some(permit) => drop(pool.tasks.clone().spawn(async move {
+                process(delivery, ticket, &pool).await;
+                drop(permit);
+            })),
+            // More than one parked request was answered at once, and there are fewer places.
+            None => drop(pool.tasks.spawn(delivery.hand_back(None))),
+        }
+    };
+    let swept = if most > 0 {
+        lanes.sweep(which, most, begin).await
+    } else if which == Which::Upper {
+        // The lowest lane's turn ends the wait for the others.
+        let parked = tokio::time::timeout_at(lowest.next, lanes.park(which, begin));
+        parked.await.unwrap_or(Ok(()))
+    } else {
+        lanes.park(which, begin).await
+    };
+    lowest.took(pulled[1]);
+    pool.quota.pulled(pulled[0], pulled[1]);
+    swept
+}
+
+/// When the lowest lane may be asked, while the quota has to last for the others.
+struct Lowest {
+    every: Option<Duration>,
+    next: Instant,
+}
+
+impl Lowest {
+    fn which(&mut self, every: Option<Duration>) -> Which {
+        self.every = every;
+        if every.is_some() && self.next > Instant::now() {
+            Which::Upper
+        } else {
+            Which::All
+        }
+    }
+
+    fn took(&mut self, calls: usize) {
+        if let Some(every) = self.every.filter(|_| calls > 0) {
+            self.next = Instant::now() + every * calls as u32;
+        }
+    }
 }
 
 /// At least one permit and at most a batch of them.
@@ -94,20 +155,18 @@ async fn permits(pool: &Arc<Pool>, lanes: &mut Lanes) -> OwnedSemaphorePermit {
     permits
 }
 
-/// How many of `most` calls the shared limit would let through now; waits until it is at least one.
-async fn admitted(pool: &Arc<Pool>, lanes: &mut Lanes, most: usize) -> usize {
+/// Asks until the limits allow it.
+async fn allowed<T, F>(pool: &Arc<Pool>, lanes: &mut Lanes, ask: impl Fn() -> F) -> T
+where
+    F: Future<Output = Result<T, Wait>>,
+{
     loop {
-        match pool.quota.admits().await {
-            Ok(Ok(left)) => return most.min(left.max(1) as usize),
-            Ok(Err(wait)) => {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(wait) => {
+                tracing::trace!(service = %pool.config.service, %wait, after = ?wait.after);
                 lanes.stand_down().await;
-                tokio::time::sleep(wait.min(Duration::from_secs(5))).await;
-            }
-            Err(error) => {
-                pool.metrics.limiter_away.inc();
-                tracing::warn!(service = %pool.config.service, %error, "limits cannot be asked: nothing is pulled");
-                lanes.stand_down().await;
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                tokio::time::sleep(wait.after.min(LONGEST_WAIT)).await;
             }
         }
     }

@@ -1,128 +1,549 @@
-//! The shared limits as one service meets them: how much may be pulled, and the taking for each call.
+//! The shared limits as one service meets them: tickets before messages are pulled, a turn for each call, and what its
+//! answer tells about the limits.
 
-use std::sync::{Arc, Mutex};
+pub mod away;
+mod book;
+mod turn;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use shared::limiter::{Charge, Limiter, Unavailable};
+use shared::limiter::{Ask, Charge, Grant, Limiter};
+use tokio::sync::Notify;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::batch::{Batcher, Gone};
+use crate::forecast::Forecast;
+use crate::limits::Limits;
+use crate::metrics::QuotaMetrics;
+use crate::provider::Provider;
+use away::{Away, Policy};
+use book::{Book, Part, Slot, counts_flights};
+pub use turn::{Ticket, Turn};
 
-/// What the last answer said is believed for so long before the buckets are asked again only to look.
+/// What the last look said is believed for so long.
 const FRESH: Duration = Duration::from_millis(20);
+/// Tickets booked at once lie at most this far from each other: at high rates many, at low ones few.
+const BLOCK: Duration = Duration::from_millis(20);
 /// Most calls decided in one round trip.
 const BATCH: usize = 512;
+/// How long reports wait for a question to ride on.
+const RIDE: Duration = Duration::from_millis(20);
+/// How often calls under way are looked at, and reports told that found none.
+const LOOK: Duration = Duration::from_millis(50);
+/// How often a worker shows that it lives.
+const PRESENCE: Duration = Duration::from_secs(5);
+/// For how long a forecast holds.
+const FORESEEN: Duration = Duration::from_secs(10);
+/// Pause before Redis is asked again that did not answer.
+const AWAY_PAUSE: Duration = Duration::from_millis(500);
+
+/// No call may begin yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wait {
+    /// In how long it is worthwhile to ask again.
+    pub after: Duration,
+    /// What is in the way.
+    pub why: Why,
+}
+
+/// What is in the way of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// The limit behind this key.
+    Limit(Arc<str>),
+    /// The provider has refused a call.
+    Refused,
+    /// Redis cannot be asked.
+    Away,
+}
+
+impl std::fmt::Display for Wait {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.why {
+            Why::Limit(key) => write!(f, "waits for {}", crate::limits::dimension(key)),
+            Why::Refused => f.write_str("the provider has refused a call"),
+            Why::Away => f.write_str("limits cannot be asked"),
+        }
+    }
+}
+
+/// What a service's quota is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The shared buckets.
+    pub limiter: Limiter,
+    /// The service's limits.
+    pub limits: Arc<Limits>,
+    /// How the API words its limits.
+    pub provider: Provider,
+    /// What happens while Redis is away.
+    pub away: Policy,
+    /// How far ahead calls are booked.
+    pub ahead: Duration,
+    /// Counts.
+    pub metrics: QuotaMetrics,
+}
 
 /// The limits of one service.
 #[derive(Debug)]
 pub struct Quota {
-    limiter: Limiter,
-    /// What every call of the service falls under.
-    base: Arc<[Charge]>,
-    calls: Batcher<Arc<[Charge]>, Result<Passage, String>>,
-    /// What the base buckets had left, and when they said so.
-    seen: Arc<Mutex<(u32, Instant)>>,
+    desk: Arc<Desk>,
+    singles: Batcher<(), Result<Ticket, Wait>>,
+    extras: Batcher<Vec<Charge>, Result<Turn, Wait>>,
+    _end: DropGuard,
 }
 
-/// Whether a call may start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Passage {
-    /// It may, and is booked.
-    Go,
-    /// Not before this time has passed; nothing is booked.
-    Wait(Duration),
+/// What tickets and turns come back to.
+#[derive(Debug)]
+struct Desk {
+    parts: Parts,
+    away: Away,
+    book: Mutex<Book>,
+    /// One question at a time: what is held must be known when it is asked.
+    gate: tokio::sync::Mutex<()>,
+    wake: Notify,
+    /// A refusal does not wait for a question to ride on.
+    urgent: Notify,
+    seen_open: Mutex<Option<Instant>>,
+    forecast: Mutex<Forecast>,
+    /// How far apart calls of the lowest lane must be, and since when.
+    lowest: Mutex<Option<(Duration, Instant)>>,
 }
 
 impl Quota {
-    /// The limits of a service whose every call falls under `base`.
-    pub fn new(tasks: &TaskTracker, limiter: Limiter, base: Arc<[Charge]>) -> Self {
-        let seen = Arc::new(Mutex::new((0, Instant::now())));
-        let calls = Batcher::start(tasks, BATCH, 1, {
-            let (limiter, base, seen) = (limiter.clone(), Arc::clone(&base), Arc::clone(&seen));
-            move |calls| {
-                let (limiter, base, seen) = (limiter.clone(), Arc::clone(&base), Arc::clone(&seen));
-                async move { decide(&limiter, &base, &seen, calls).await }
+    /// Starts the tasks of a service's quota; they end when it is dropped, after giving back what is unused.
+    pub fn start(tasks: &TaskTracker, parts: Parts) -> Self {
+        let desk = Arc::new(Desk {
+            away: Away::new(parts.away),
+            parts,
+            book: Mutex::default(),
+            gate: tokio::sync::Mutex::default(),
+            wake: Notify::new(),
+            urgent: Notify::new(),
+            seen_open: Mutex::default(),
+            forecast: Mutex::default(),
+            lowest: Mutex::default(),
+        });
+        let singles = Batcher::start(tasks, BATCH, 1, {
+            let desk = Arc::clone(&desk);
+            move |askers: Vec<()>| {
+                let desk = Arc::clone(&desk);
+                async move { desk.singles(askers.len()).await }
             }
         });
+        let extras = Batcher::start(tasks, BATCH, 1, {
+            let desk = Arc::clone(&desk);
+            move |asked| {
+                let desk = Arc::clone(&desk);
+                async move { desk.extras(asked).await }
+            }
+        });
+        let end = CancellationToken::new();
+        tasks.spawn(Arc::clone(&desk).report(end.clone()));
         Self {
-            limiter,
-            base,
-            calls,
-            seen,
+            desk,
+            singles,
+            extras,
+            _end: end.drop_guard(),
         }
     }
 
-    /// How many calls the service's own limits would let through now, or how long until the first. Books nothing.
-    pub async fn admits(&self) -> Result<Result<u32, Duration>, Unavailable> {
-        if self.base.is_empty() {
-            return Ok(Ok(u32::MAX));
-        }
-        let (left, at) = *self.seen();
-        if left > 0 && at.elapsed() < FRESH {
-            return Ok(Ok(left));
-        }
-        let grant = self.limiter.take(&self.base, 0).await?;
-        *self.seen() = (grant.left, Instant::now());
-        Ok(if grant.left > 0 {
-            Ok(grant.left)
-        } else {
-            Err(grant.wait)
-        })
+    /// Whether a call could begin about now. Books nothing.
+    pub async fn open(&self) -> Result<(), Wait> {
+        self.desk.open().await
     }
 
-    /// Asks for one call under the service's limits and `extra` ones.
-    pub async fn pass(&self, extra: Vec<Charge>) -> Result<Result<Passage, String>, Gone> {
-        if self.base.is_empty() && extra.is_empty() {
-            return Ok(Ok(Passage::Go));
-        }
-        let charges = if extra.is_empty() {
-            Arc::clone(&self.base)
-        } else {
-            self.base.iter().cloned().chain(extra).collect()
-        };
-        self.calls.ask(charges).await
+    /// At least one ticket and at most `most`, for as many messages.
+    pub async fn tickets(&self, most: usize) -> Result<Vec<Ticket>, Wait> {
+        self.desk.tickets(most).await
     }
 
-    fn seen(&self) -> std::sync::MutexGuard<'_, (u32, Instant)> {
-        self.seen
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// How far apart calls of the lowest lane must be, because what the provider leaves would not last for all lanes
+    /// until more comes.
+    pub fn lowest_every(&self) -> Option<Duration> {
+        let (every, said) = (*self.desk.lowest())?;
+        (said.elapsed() < FORESEEN).then_some(every)
+    }
+
+    /// So many messages were pulled from the upper lanes and from the lowest.
+    pub fn pulled(&self, upper: usize, lowest: usize) {
+        self.desk.forecast().pulled(upper, lowest);
+    }
+
+    /// Waits for the time to make a call under the service's limits and `extra` ones; `Err` when that is further away
+    /// than `patience`. With `in_turn`, the call has waited for its turn and need not queue behind others.
+    pub async fn turn(
+        &self,
+        ticket: Option<Ticket>,
+        extra: Vec<Charge>,
+        patience: Duration,
+        in_turn: bool,
+    ) -> Result<Turn, Wait> {
+        let mut ticket = ticket;
+        loop {
+            if !in_turn && let Some(wait) = self.desk.queue_behind(&extra, patience) {
+                return Err(wait);
+            }
+            let held = match ticket.take() {
+                Some(ticket) => Ok(ticket),
+                None => self.singles.ask(()).await.unwrap_or_else(|Gone| Err(gone())),
+            };
+            let held = match held {
+                Ok(held) => held,
+                Err(wait) if wait.after <= patience => {
+                    tokio::time::sleep(wait.after).await;
+                    continue;
+                }
+                Err(wait) => return Err(wait),
+            };
+            held.due().await;
+            if extra.is_empty() {
+                if let Some(turn) = held.go(None) {
+                    return Ok(turn);
+                }
+                continue;
+            }
+            match self
+                .extras
+                .ask(extra.clone())
+                .await
+                .unwrap_or_else(|Gone| Err(gone()))
+            {
+                Ok(turn) => {
+                    if let Some(turn) = held.go(Some(turn)) {
+                        return Ok(turn);
+                    }
+                }
+                Err(wait) => {
+                    drop(held);
+                    if wait.after > patience {
+                        return Err(self.desk.planned(&extra, wait));
+                    }
+                    tokio::time::sleep(wait.after).await;
+                }
+            }
+        }
     }
 }
 
-/// Decides for many calls: those under the same limits in one round trip, first come first served.
-async fn decide(
-    limiter: &Limiter,
-    base: &Arc<[Charge]>,
-    seen: &Mutex<(u32, Instant)>,
-    calls: Vec<Arc<[Charge]>>,
-) -> Vec<Result<Passage, String>> {
-    let mut groups: Vec<(Arc<[Charge]>, Vec<usize>)> = Vec::new();
-    for (i, charges) in calls.iter().enumerate() {
-        match groups
-            .iter_mut()
-            .find(|(group, _)| Arc::ptr_eq(group, charges) || group == charges)
-        {
-            Some((_, members)) => members.push(i),
-            None => groups.push((Arc::clone(charges), vec![i])),
+fn gone() -> Wait {
+    Wait {
+        after: AWAY_PAUSE,
+        why: Why::Away,
+    }
+}
+
+impl Desk {
+    /// Has what is owed told at once.
+    fn urgent(&self) {
+        self.urgent.notify_one();
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forecast(&self) -> MutexGuard<'_, Forecast> {
+        self.forecast.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lowest(&self) -> MutexGuard<'_, Option<(Duration, Instant)>> {
+        self.lowest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks ahead at the limit of which the least is left for its time.
+    fn foresee(&self, grant: &Grant) {
+        let (now, workers) = (Instant::now(), self.away.known_workers());
+        let mut forecast = self.forecast();
+        if let Some((_, total)) = grant.marks.first() {
+            forecast.observe(now, *total);
+        }
+        let lefts = grant.left.iter().flatten();
+        let slowest = lefts
+            .filter_map(|(left, reset)| forecast.lowest_every(*left, *reset, workers))
+            .max();
+        drop(forecast);
+        *self.lowest() = slowest.map(|every| (every, now));
+    }
+
+    async fn open(&self) -> Result<(), Wait> {
+        let base = self.parts.limits.base();
+        if let Some(after) = self.book().paused(Instant::now()) {
+            let why = Why::Refused;
+            return Err(Wait { after, why });
+        }
+        let seen = *self.seen_open.lock().unwrap_or_else(PoisonError::into_inner);
+        if base.is_empty() || seen.is_some_and(|seen| seen.elapsed() < FRESH) {
+            return Ok(());
+        }
+        match self.ask(&base, 0).await {
+            Ok((grant, ..)) if grant.start <= self.parts.ahead => {
+                *self.seen_open.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+                Ok(())
+            }
+            Ok((grant, ..)) => Err(Wait {
+                after: grant.start.saturating_sub(self.parts.ahead / 2),
+                why: limit(&base, grant.which),
+            }),
+            Err(_) if self.away.shares() => Ok(()),
+            Err(wait) => Err(wait),
         }
     }
-    let mut answers = vec![Ok(Passage::Go); calls.len()];
-    for (charges, members) in groups {
-        match limiter.take(&charges, members.len() as u32).await {
-            Ok(grant) => {
-                if Arc::ptr_eq(&charges, base) {
-                    *seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
-                        (grant.left, Instant::now());
+
+    async fn tickets(self: &Arc<Self>, most: usize) -> Result<Vec<Ticket>, Wait> {
+        let base = self.parts.limits.base();
+        let now = Instant::now();
+        {
+            let mut book = self.book();
+            if let Some(after) = book.paused(now) {
+                let why = Why::Refused;
+                return Err(Wait { after, why });
+            }
+            let spare = book.spare(most, now);
+            if !spare.is_empty() {
+                return Ok(spare
+                    .into_iter()
+                    .map(|slot| Ticket::new(self, Some(slot)))
+                    .collect());
+            }
+        }
+        if base.is_empty() {
+            return Ok((0..most).map(|_| Ticket::new(self, None)).collect());
+        }
+        let (grant, asked, answered) = match self.ask(&base, most as u32).await {
+            Ok(answer) => answer,
+            Err(wait) => {
+                return match self.away.pass(&base) {
+                    Ok(()) => {
+                        self.parts.metrics.shared.inc();
+                        Ok(vec![Ticket::new(self, None)])
+                    }
+                    Err(Some(after)) => Err(Wait { after, ..wait }),
+                    Err(None) => Err(wait),
+                };
+            }
+        };
+        if grant.calls == 0 {
+            return Err(Wait {
+                after: grant
+                    .start
+                    .saturating_sub(self.parts.ahead / 2)
+                    .max(Duration::from_millis(1)),
+                why: limit(&base, grant.which),
+            });
+        }
+        let generation = self.book().generation;
+        let slots = Slot::of(&grant, &base, asked, answered, generation);
+        Ok(slots.map(|slot| Ticket::new(self, Some(slot))).collect())
+    }
+
+    /// A ticket for each of so many askers, as far as they go.
+    async fn singles(self: &Arc<Self>, askers: usize) -> Vec<Result<Ticket, Wait>> {
+        let mut answers = Vec::with_capacity(askers);
+        while answers.len() < askers {
+            match self.tickets(askers - answers.len()).await {
+                Ok(tickets) => answers.extend(tickets.into_iter().map(Ok)),
+                Err(wait) => answers.resize_with(askers, || Err(wait.clone())),
+            }
+        }
+        answers
+    }
+
+    /// Takes what single calls fall under beside the service's limits: calls under the same limits in one round trip,
+    /// first come first served.
+    async fn extras(self: &Arc<Self>, asked: Vec<Vec<Charge>>) -> Vec<Result<Turn, Wait>> {
+        let mut groups: Vec<(Vec<Charge>, Vec<usize>)> = Vec::new();
+        let mut answers: Vec<_> = asked.iter().map(|_| Err(gone())).collect();
+        for (i, charges) in asked.into_iter().enumerate() {
+            match groups.iter_mut().find(|(group, _)| *group == charges) {
+                Some((_, members)) => members.push(i),
+                None => groups.push((charges, vec![i])),
+            }
+        }
+        for (charges, members) in groups {
+            let _gate = self.gate.lock().await;
+            let (reports, held) = self.to_tell(&charges);
+            let ask = Ask {
+                calls: members.len() as u32,
+                ..Ask::default()
+            };
+            let asked = Instant::now();
+            self.parts.metrics.trips.inc();
+            match self.parts.limiter.take(&charges, &reports, &held, ask).await {
+                Ok(grant) => {
+                    self.count(&grant.over);
+                    for (n, i) in members.into_iter().enumerate() {
+                        answers[i] = if n < grant.calls as usize {
+                            let parts = charges.iter().zip(&grant.marks).map(|(charge, (push, total))| {
+                                let before = n as f64 * f64::from(charge.cost);
+                                Part::own(charge.clone(), asked, (*push, total + before))
+                            });
+                            Ok(Turn::new(self, self.book().fly(parts.collect())))
+                        } else {
+                            Err(Wait {
+                                after: grant.start.max(grant.step).max(Duration::from_millis(1)),
+                                why: limit(&charges, grant.which),
+                            })
+                        };
+                    }
                 }
-                for i in members.into_iter().skip(grant.granted as usize) {
-                    answers[i] = Ok(Passage::Wait(grant.wait));
+                Err(error) => {
+                    self.book().still_owed(&charges, &reports);
+                    let wait = self.unavailable(&error);
+                    for i in members {
+                        answers[i] = Err(wait.clone());
+                    }
                 }
             }
-            Err(error) => members
-                .into_iter()
-                .for_each(|i| answers[i] = Err(error.to_string())),
+        }
+        answers
+    }
+
+    /// Asks for up to `calls` under the service's limits: the answer, when it was asked and when it came.
+    async fn ask(&self, base: &[Charge], calls: u32) -> Result<(Grant, Instant, Instant), Wait> {
+        let _gate = self.gate.lock().await;
+        if self.away.settle() {
+            self.parts.limiter.start_anew(&base[0].key);
+        }
+        let (reports, held) = self.to_tell(base);
+        let ask = Ask {
+            calls,
+            ahead: self.parts.ahead,
+            block: BLOCK.min(self.parts.ahead),
+        };
+        let asked = Instant::now();
+        self.parts.metrics.trips.inc();
+        match self.parts.limiter.take(base, &reports, &held, ask).await {
+            Ok(grant) => {
+                self.parts.metrics.calls.inc_by(grant.calls.into());
+                self.count(&grant.over);
+                self.foresee(&grant);
+                Ok((grant, asked, Instant::now()))
+            }
+            Err(error) => {
+                self.book().still_owed(base, &reports);
+                Err(self.unavailable(&error))
+            }
         }
     }
-    answers
+
+    fn to_tell(&self, charges: &[Charge]) -> (Vec<Option<shared::limiter::Report>>, Vec<u32>) {
+        let mut book = self.book();
+        (book.reports(charges), book.held(charges))
+    }
+
+    fn count(&self, over: &[u32]) {
+        self.parts
+            .metrics
+            .over
+            .inc_by(over.iter().copied().map(u64::from).sum());
+    }
+
+    fn unavailable(&self, error: &shared::limiter::Unavailable) -> Wait {
+        self.parts.metrics.away.inc();
+        tracing::warn!(%error, policy = if self.away.shares() { "share" } else { "stop" }, "Redis cannot be asked for limits");
+        gone()
+    }
+
+    /// When a call that would have to queue longer than `patience` may expect its turn.
+    fn queue_behind(&self, extra: &[Charge], patience: Duration) -> Option<Wait> {
+        let now = Instant::now();
+        let mut book = self.book();
+        extra.iter().find_map(|charge| {
+            let queued = book.queued(charge, now).filter(|wait| *wait > patience)?;
+            let after = book.queue(charge, queued.min(patience), now);
+            let why = Why::Limit(Arc::clone(&charge.key));
+            Some(Wait { after, why })
+        })
+    }
+
+    /// When a call that was told to wait may expect its turn.
+    fn planned(&self, extra: &[Charge], wait: Wait) -> Wait {
+        let Why::Limit(key) = &wait.why else {
+            return wait;
+        };
+        let Some(charge) = extra.iter().find(|charge| charge.key == *key) else {
+            return wait;
+        };
+        let after = self.book().queue(charge, wait.after, Instant::now());
+        Wait { after, ..wait }
+    }
+
+    /// Tells Redis what no question carries: late arrivals, refusals, calls that are over.
+    async fn report(self: Arc<Self>, end: CancellationToken) {
+        let mut shown = None::<Instant>;
+        let mut renewed = Instant::now();
+        loop {
+            let busy = {
+                let mut book = self.book();
+                book.note_overdue(Instant::now()) || book.owes()
+            };
+            let pause = if busy { LOOK } else { PRESENCE };
+            let woken = async {
+                self.wake.notified().await;
+                tokio::time::sleep(RIDE).await;
+            };
+            let ended = tokio::select! {
+                () = woken => false,
+                () = self.urgent.notified() => false,
+                () = tokio::time::sleep(pause) => false,
+                () = end.cancelled() => true,
+            };
+            if ended {
+                self.book().clear();
+            }
+            let base = self.parts.limits.base();
+            let holds = base.iter().any(counts_flights);
+            let renew = holds && renewed.elapsed() > PRESENCE;
+            if self.book().owes() || ended && holds || renew {
+                renewed = Instant::now();
+                self.flush(if holds { &base } else { &[] }).await;
+            }
+            if ended {
+                return;
+            }
+            if self.away.shares() && shown.is_none_or(|shown| shown.elapsed() > PRESENCE) && !base.is_empty()
+            {
+                shown = Some(Instant::now());
+                if let Ok(workers) = self.parts.limiter.workers(&base[0].key).await {
+                    self.away.workers(workers);
+                }
+            }
+        }
+    }
+
+    /// One question that asks for nothing and tells all that is owed.
+    async fn flush(&self, held: &[Charge]) {
+        let _gate = self.gate.lock().await;
+        let (charges, reports, held) = {
+            let mut book = self.book();
+            let mut charges = held.to_vec();
+            let mut reports = book.reports(held);
+            for (charge, report) in book.all_owed() {
+                charges.push(charge);
+                reports.push(Some(report));
+            }
+            let held = book.held(&charges);
+            (charges, reports, held)
+        };
+        self.parts.metrics.trips.inc();
+        if let Err(error) = self
+            .parts
+            .limiter
+            .take(&charges, &reports, &held, Ask::default())
+            .await
+        {
+            self.book().still_owed(&charges, &reports);
+            tracing::debug!(%error, "reports on limits are told later");
+        }
+    }
+}
+
+fn limit(charges: &[Charge], which: Option<usize>) -> Why {
+    match which.and_then(|which| charges.get(which)) {
+        Some(charge) => Why::Limit(Arc::clone(&charge.key)),
+        None => Why::Away,
+    }
 }

@@ -137,6 +137,10 @@ pub(super) fn plan(
         ("WEIR_POSTGRES_URL".to_owned(), backing.postgres_url.clone()),
         ("WEIR_SERVICES".to_owned(), services.join(",")),
     ];
+    if settings.redis_url.is_none() && std::env::var_os("WEIR_LIMITS_START").is_none() {
+        // The private Redis is as old as the fleet: what it does not know has not happened.
+        common.push(("WEIR_LIMITS_START".to_owned(), "full".to_owned()));
+    }
     let token_file = if settings.own_tokens || binaries.ingest.is_none() {
         None
     } else {

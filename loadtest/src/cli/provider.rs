@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
-use loadtest::provider::{Faults, HookRules, Provider, ProviderConfig, Refusal, Shape, Window};
+use loadtest::provider::{Faults, HookRules, MAX_SKEW_MS, Provider, ProviderConfig, Refusal, Shape, Window};
 use serde_json::json;
 use shared::config::value::duration;
 use tokio::net::TcpListener;
@@ -27,27 +27,44 @@ pub(super) struct ProviderArgs {
     /// GitHub's limit on writes (POST, PUT, PATCH, DELETE).
     #[arg(long, default_value = "80 per minute", value_name = "LIMIT")]
     github_writes: Window,
+    /// GitHub's limit on points for each credential, e.g. '900 per minute': a write is 5, any other call 1.
+    #[arg(long, value_name = "LIMIT")]
+    github_points: Option<Window>,
     /// GitHub's limit on requests at the same time.
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     github_concurrent: u16,
     /// Status of GitHub's refusals.
     #[arg(long, value_enum, default_value_t = Status::Alternate)]
     github_refusal: Status,
-    /// Where GitHub's primary window begins: anywhere (sliding, the strictest), or at its first call (fixed).
-    #[arg(long, value_enum, default_value_t = Begins::Fixed)]
-    github_window: Begins,
+    /// How GitHub's primary limit is counted: over any span (sliding, the strictest), from the first call (fixed), from
+    /// whole multiples of the span on the provider's clock (aligned), or as a bucket (bucket, bucket:<burst>).
+    #[arg(long, default_value = "fixed", value_name = "SHAPE")]
+    github_window: Shape,
+    /// GitHub's answers tell nothing of the limit in x-ratelimit headers.
+    #[arg(long)]
+    github_silent: bool,
     /// Slack's limit for each method and token.
     #[arg(long, default_value = "100 per minute", value_name = "LIMIT")]
     slack: Window,
     /// Slack's limit on chat.postMessage for each channel.
     #[arg(long, default_value = "1 per second", value_name = "LIMIT")]
     slack_channel: Window,
+    /// How both are counted.
+    #[arg(long, default_value = "sliding", value_name = "SHAPE")]
+    slack_window: Shape,
     /// Limit on deliveries to each hook; none without it.
     #[arg(long, value_name = "LIMIT")]
     hooks: Option<Window>,
+    /// How it is counted.
+    #[arg(long, default_value = "sliding", value_name = "SHAPE")]
+    hooks_window: Shape,
     /// File with the Standard Webhooks secret (whsec_...) that deliveries to hooks must be signed with.
     #[arg(long, value_name = "FILE")]
     hooks_secret_file: Option<PathBuf>,
+    /// Milliseconds by which the provider's clock is ahead, behind when negative.
+    #[arg(long, default_value_t = 0, value_name = "MS", allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i64).range(-MAX_SKEW_MS..=MAX_SKEW_MS))]
+    clock_skew_ms: i64,
     /// Median latency added to every answer, e.g. 20ms.
     #[arg(long, default_value = "0ms", value_name = "TIME", value_parser = duration)]
     latency: Duration,
@@ -74,12 +91,6 @@ enum Status {
     Alternate,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Begins {
-    Sliding,
-    Fixed,
-}
-
 impl ProviderArgs {
     pub(super) async fn run(self, stop: &CancellationToken) -> Result<(), CliError> {
         let config = self.config()?;
@@ -100,6 +111,8 @@ impl ProviderArgs {
             .map(|path| super::run::secret(path))
             .transpose()?;
         let hooks = HookRules::new(secret.as_deref(), self.hooks);
+        let mut hooks = hooks.map_err(CliError::at("--hooks-secret-file"))?;
+        hooks.shape = self.hooks_window;
         let faults = Faults {
             latency_p50_ms: self.latency.as_secs_f64() * 1e3,
             latency_p99_ms: self.latency_p99.unwrap_or_default().as_secs_f64() * 1e3,
@@ -109,8 +122,9 @@ impl ProviderArgs {
         };
         faults.validate().map_err(CliError::at("faults"))?;
         let mut config = ProviderConfig {
-            hooks: hooks.map_err(CliError::at("--hooks-secret-file"))?,
+            hooks,
             faults,
+            clock_skew_ms: self.clock_skew_ms,
             ..ProviderConfig::default()
         };
         config.github.core = self.github;
@@ -121,12 +135,12 @@ impl ProviderArgs {
             Status::TooMany => Refusal::TooMany,
             Status::Alternate => Refusal::Alternating,
         };
-        config.github.shape = match self.github_window {
-            Begins::Sliding => Shape::Sliding,
-            Begins::Fixed => Shape::Fixed,
-        };
+        config.github.points = self.github_points;
+        config.github.shape = self.github_window;
+        config.github.headers = !self.github_silent;
         config.slack.method = self.slack;
         config.slack.channel = self.slack_channel;
+        config.slack.shape = self.slack_window;
         Ok(config)
     }
 }

@@ -1,10 +1,6 @@
 //! One request as the APIs look at it, and one answer before it is sent.
 
-use std::{
-    borrow::Cow,
-    fmt::Display,
-    time::{Duration, SystemTime},
-};
+use std::{borrow::Cow, fmt::Display};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -71,40 +67,6 @@ impl Ask {
                 .map(|(_, value): (Cow<'_, str>, _)| value.into_owned())
         };
         find(&self.body).or_else(|| find(self.query.as_bytes()))
-    }
-}
-
-/// Clock readings of one call.
-#[derive(Clone, Copy, Debug)]
-pub struct Moment {
-    /// Since the provider's start.
-    pub since_start: Duration,
-    /// Wall clock.
-    pub wall: SystemTime,
-}
-
-impl Moment {
-    /// Reads both clocks.
-    pub fn now(started: std::time::Instant) -> Self {
-        Self {
-            since_start: started.elapsed(),
-            wall: SystemTime::now(),
-        }
-    }
-
-    /// Seconds since the epoch of a time since the start, rounded up: quota is back then for sure.
-    pub fn epoch_seconds(&self, at: Duration) -> u64 {
-        let since_epoch = self
-            .wall
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        let ahead = at.saturating_sub(self.since_start);
-        (since_epoch + ahead).as_secs_f64().ceil() as u64
-    }
-
-    /// Whole seconds until a time since the start, rounded up, at least one.
-    pub fn seconds_until(&self, at: Duration) -> u64 {
-        (at.saturating_sub(self.since_start).as_secs_f64().ceil() as u64).max(1)
     }
 }
 

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
-    exchange::{Ask, Moment, Reply},
+    clock::Moment,
+    exchange::{Ask, Reply},
     ledger::fingerprint,
     limits::{Admission, Demand, Shape, Standing},
     window::Window,
@@ -16,6 +17,19 @@ use super::{
 const LIMITS_DOC: &str = "https://docs.github.com/rest/overview/rate-limits-for-the-rest-api";
 /// GitHub asks for a minute at least where it tells no other time.
 const SECONDARY_WAIT_SECONDS: u64 = 60;
+/// Points that GitHub allows REST calls with one credential.
+pub const POINTS: Window = Window::per_minute(900);
+/// Points of a POST, PUT, PATCH or DELETE; any other call is one.
+const WRITE_POINTS: u32 = 5;
+
+/// How the primary limit stands: its size, what is left, what is used, when it comes back, which one it is.
+const QUOTA: [&str; 5] = [
+    "x-ratelimit-limit",
+    "x-ratelimit-remaining",
+    "x-ratelimit-used",
+    "x-ratelimit-reset",
+    "x-ratelimit-resource",
+];
 
 /// With which status a call over the limit is refused; GitHub documents both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,26 +50,33 @@ pub struct GithubLimits {
     pub core: Window,
     /// Calls to `/search/`.
     pub search: Window,
-    /// Where the primary windows begin.
+    /// How the primary limits are counted.
     pub shape: Shape,
-    /// Writes (POST, PUT, PATCH, DELETE) allowed; a secondary limit, not shown in headers.
+    /// Writes (POST, PUT, PATCH, DELETE) allowed, as each may create content; a secondary limit, not shown in headers.
     pub writes: Window,
+    /// Points allowed: a read is 1, a write 5. A secondary limit, not shown in headers; `None` counts none. GitHub
+    /// allows [`POINTS`].
+    pub points: Option<Window>,
     /// Requests at the same time; a secondary limit.
     pub concurrent: usize,
     /// Status of refusals.
     pub refusal: Refusal,
+    /// Whether answers tell in `x-ratelimit-*` how the primary limit stands; GitHub's do.
+    pub headers: bool,
 }
 
 impl Default for GithubLimits {
-    /// A user's limits: 5,000/h, search 30/min, 80 content creations/min, 100 at a time.
+    /// A user's limits: 5,000/h, search 30/min, 80 content creations/min, 100 at a time; points are not counted.
     fn default() -> Self {
         Self {
             core: Window::per_hour(5000),
             search: Window::per_minute(30),
             shape: Shape::Fixed,
             writes: Window::per_minute(80),
+            points: None,
             concurrent: 100,
             refusal: Refusal::default(),
+            headers: true,
         }
     }
 }
@@ -78,11 +99,13 @@ pub fn demands(limits: &GithubLimits, ask: &Ask) -> Vec<Demand> {
     }
     let mut demands = vec![primary(limits, ask)];
     if is_write(&ask.method) {
+        let scope = ask.scope();
+        demands.push(Demand::new("github writes", scope, limits.writes, Shape::Sliding));
+    }
+    if let Some(window) = limits.points {
         demands.push(Demand {
-            limit: "github writes".into(),
-            scope: ask.scope(),
-            window: limits.writes,
-            shape: Shape::Sliding,
+            cost: if is_write(&ask.method) { WRITE_POINTS } else { 1 },
+            ..Demand::new("github points", ask.scope(), window, Shape::Sliding)
         });
     }
     demands
@@ -96,13 +119,7 @@ pub fn primary(limits: &GithubLimits, ask: &Ask) -> Demand {
     } else {
         limits.core
     };
-    let limit = format!("github {resource}");
-    Demand {
-        limit,
-        scope: ask.scope(),
-        window,
-        shape: limits.shape,
-    }
+    Demand::new(format!("github {resource}"), ask.scope(), window, limits.shape)
 }
 
 /// The answer to a call within its limits.
@@ -145,15 +162,7 @@ pub fn refuse(limits: &GithubLimits, ask: &Ask, admission: &Admission, now: Mome
         });
         let reply = signed(ask, Reply::json(status, &body)).rejected();
         return match standing {
-            Some(standing) => quota(
-                reply,
-                ask,
-                Standing {
-                    used: standing.limit,
-                    ..standing
-                },
-                now,
-            ),
+            Some(standing) => quota(reply, ask, standing, now),
             None => reply,
         };
     }
@@ -161,20 +170,15 @@ pub fn refuse(limits: &GithubLimits, ask: &Ask, admission: &Admission, now: Mome
         .breached
         .and_then(|index| admission.standings.get(index))
         .map_or(SECONDARY_WAIT_SECONDS, |standing| {
-            now.seconds_until(standing.resets_at)
+            now.seconds_until(standing.room_at)
         });
     secondary(ask, status, wait, standing, now)
 }
 
 /// The answer to a call beyond the requests allowed at a time.
-pub fn refuse_crowd(limits: &GithubLimits, ask: &Ask, now: Moment, turn: u64) -> Reply {
-    secondary(
-        ask,
-        status(limits.refusal, turn),
-        SECONDARY_WAIT_SECONDS,
-        None,
-        now,
-    )
+pub fn refuse_crowd(limits: &GithubLimits, ask: &Ask, standing: Standing, now: Moment, turn: u64) -> Reply {
+    let status = status(limits.refusal, turn);
+    secondary(ask, status, SECONDARY_WAIT_SECONDS, Some(standing), now)
 }
 
 fn secondary(
@@ -212,12 +216,23 @@ fn status(refusal: Refusal, turn: u64) -> StatusCode {
 }
 
 fn quota(reply: Reply, ask: &Ask, standing: Standing, now: Moment) -> Reply {
+    let [limit, remaining, used, reset, pool] = QUOTA;
     reply
-        .with("x-ratelimit-limit", standing.limit)
-        .with("x-ratelimit-remaining", standing.remaining())
-        .with("x-ratelimit-used", standing.used)
-        .with("x-ratelimit-reset", now.epoch_seconds(standing.resets_at))
-        .with("x-ratelimit-resource", resource(ask))
+        .with(limit, standing.limit)
+        .with(remaining, standing.remaining())
+        .with(used, standing.used)
+        .with(reset, now.epoch_seconds(standing.resets_at))
+        .with(pool, resource(ask))
+}
+
+/// The answer as it is sent: without what is not to be told.
+pub fn told(limits: &GithubLimits, mut reply: Reply) -> Reply {
+    if !limits.headers {
+        for name in QUOTA {
+            reply.headers.remove(name);
+        }
+    }
+    reply
 }
 
 fn signed(ask: &Ask, reply: Reply) -> Reply {
@@ -280,15 +295,16 @@ fn resource_body(ask: &Ask) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
-    use super::super::exchange::ask;
+    use super::super::{clock::Clock, exchange::ask};
     use super::*;
 
     const STANDING: Standing = Standing {
         limit: 50,
         used: 3,
         resets_at: Duration::from_secs(9),
+        room_at: Duration::from_secs(9),
     };
 
     fn get(path: &str, extra: &[(&'static str, &str)]) -> Ask {
@@ -299,7 +315,7 @@ mod tests {
 
     #[test]
     fn answers_carry_the_documented_headers() {
-        let now = Moment::now(Instant::now());
+        let now = Clock::new(0).now();
         let reply = serve(&get("/repos/octo/cat", &[]), STANDING, now);
         let header = |name: &str| reply.headers[name].to_str().unwrap_or_default();
         assert_eq!(reply.status, StatusCode::OK);
@@ -315,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_known_etag_is_answered_304_and_counts_under_no_limit() {
-        let now = Moment::now(Instant::now());
+        let now = Clock::new(0).now();
         let first = serve(&get("/user", &[]), STANDING, now);
         let tag = first.headers["etag"].to_str().unwrap_or_default();
         let again = get("/user", &[("if-none-match", tag)]);
@@ -347,7 +363,7 @@ mod tests {
     #[test]
     fn refusals_tell_which_limit_and_when() {
         let limits = GithubLimits::default();
-        let now = Moment::now(Instant::now());
+        let now = Clock::new(0).now();
         let full = Standing { used: 50, ..STANDING };
         let primary = Admission {
             breached: Some(0),

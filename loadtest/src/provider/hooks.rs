@@ -9,7 +9,8 @@ use serde_json::json;
 use sha2::Sha256;
 
 use super::{
-    exchange::{Ask, Moment, Reply},
+    clock::Moment,
+    exchange::{Ask, Reply},
     limits::{Admission, Demand, Shape},
     window::Window,
 };
@@ -23,6 +24,8 @@ pub struct HookRules {
     secret: Option<Vec<u8>>,
     /// Deliveries allowed to one path; `None` allows any number.
     pub limit: Option<Window>,
+    /// How they are counted.
+    pub shape: Shape,
 }
 
 /// The secret is not `whsec_` and base64 of some bytes.
@@ -31,7 +34,7 @@ pub struct HookRules {
 pub struct BadSecret;
 
 impl HookRules {
-    /// Rules with a `whsec_` secret to check signatures against, none to accept everything.
+    /// Rules with a `whsec_` secret to check signatures against, none to accept everything. The limit is a sliding one.
     pub fn new(secret: Option<&str>, limit: Option<Window>) -> Result<Self, BadSecret> {
         let decode = |text: &str| {
             let key = STANDARD.decode(text.strip_prefix("whsec_").unwrap_or(text));
@@ -40,6 +43,7 @@ impl HookRules {
         Ok(Self {
             secret: secret.map(decode).transpose()?,
             limit,
+            shape: Shape::Sliding,
         })
     }
 }
@@ -50,6 +54,7 @@ impl std::fmt::Debug for HookRules {
         f.debug_struct("HookRules")
             .field("signed", &signed)
             .field("limit", &self.limit)
+            .field("shape", &self.shape)
             .finish()
     }
 }
@@ -64,12 +69,7 @@ pub fn refuse_wrong(rules: &HookRules, ask: &Ask, now: Moment) -> Option<Reply> 
 /// The limits a delivery has to pass: one for each path.
 pub fn demands(rules: &HookRules, ask: &Ask) -> Vec<Demand> {
     let scope = super::ledger::fingerprint(&ask.path);
-    let demand = |window| Demand {
-        limit: "hooks".into(),
-        scope,
-        window,
-        shape: Shape::Sliding,
-    };
+    let demand = |window| Demand::new("hooks", scope, window, rules.shape);
     rules.limit.map(demand).into_iter().collect()
 }
 
@@ -83,7 +83,7 @@ pub fn refuse(admission: &Admission, now: Moment) -> Reply {
     let wait = admission
         .standings
         .first()
-        .map_or(1, |standing| now.seconds_until(standing.resets_at));
+        .map_or(1, |standing| now.seconds_until(standing.room_at));
     let body = json!({"error": "too many deliveries"});
     Reply::json(StatusCode::TOO_MANY_REQUESTS, &body)
         .with("retry-after", wait)

@@ -10,7 +10,7 @@ use axum::{
     routing::{any, get, post},
 };
 use futures_util::{StreamExt, stream};
-use http::{StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -92,11 +92,15 @@ async fn call(State(sim): State<Arc<Sim>>, api: Api, request: Request) -> Respon
         sim.stop.cancelled().await;
     }
     drop(slot);
-    if draw.fate == Fate::Cut {
+    let mut response = if draw.fate == Fate::Cut {
         cut(reply)
     } else {
         send(reply)
+    };
+    if let Ok(date) = HeaderValue::from_str(&httpdate::fmt_http_date(sim.clock.now().wall)) {
+        response.headers_mut().insert(header::DATE, date);
     }
+    response
 }
 
 async fn stop_or(sim: &Sim, wait: impl Future<Output = ()>) {

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
 };
 
 use http::StatusCode;
@@ -15,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     ProviderConfig,
-    exchange::{Ask, Moment, Reply},
+    clock::{Clock, Moment},
+    exchange::{Ask, Reply},
     faults::{Draw, Fate, Faults},
     github, hooks,
     ledger::{Answer, Api, Call, Counts, Doubled, Ledger},
@@ -33,7 +33,7 @@ pub struct Stats {
     pub total: Counts,
     /// The same for each API.
     pub api: BTreeMap<Api, Counts>,
-    /// Every limit that was asked, by name; `worst` is the fullest window seen.
+    /// Every limit that was asked, by name, until now.
     pub limits: BTreeMap<String, LimitStats>,
     /// Requests at the same time.
     pub concurrency: Concurrency,
@@ -66,10 +66,10 @@ struct Book {
 }
 
 impl Book {
-    fn new(config: &ProviderConfig) -> Self {
+    fn new(config: &ProviderConfig, clock: Clock) -> Self {
         let limit = config.github.concurrent;
         Self {
-            limits: Limits::default(),
+            limits: Limits::new(clock.origin()),
             ledger: Ledger::new(config.ledger_capacity),
             faults: config.faults,
             rng: StdRng::seed_from_u64(config.seed),
@@ -86,7 +86,7 @@ impl Book {
 /// State shared by all requests.
 pub(super) struct Sim {
     config: ProviderConfig,
-    started: Instant,
+    pub(super) clock: Clock,
     book: Mutex<Book>,
     pub(super) stop: CancellationToken,
 }
@@ -100,10 +100,11 @@ pub(super) struct Decided {
 
 impl Sim {
     pub(super) fn new(config: ProviderConfig, stop: CancellationToken) -> Arc<Self> {
-        let book = Mutex::new(Book::new(&config));
+        let clock = Clock::new(config.clock_skew_ms);
+        let book = Mutex::new(Book::new(&config, clock));
         Arc::new(Self {
             config,
-            started: Instant::now(),
+            clock,
             book,
             stop,
         })
@@ -115,7 +116,7 @@ impl Sim {
         Stats {
             total: book.ledger.total(),
             api: book.ledger.counts().clone(),
-            limits: book.limits.seen().clone(),
+            limits: book.limits.seen(self.clock.now().since_start),
             concurrency: book.concurrency,
             doubled: book.ledger.doubled(),
             first_call_ms: span.map(|(first, _)| first),
@@ -132,7 +133,7 @@ impl Sim {
         let faults = book.faults;
         *book = Book {
             faults,
-            ..Book::new(&self.config)
+            ..Book::new(&self.config, self.clock)
         };
     }
 
@@ -148,7 +149,7 @@ impl Sim {
     pub(super) fn decide(&self, api: Api, ask: &Ask) -> Decided {
         let mut guard = self.book();
         let book = &mut *guard;
-        let now = Moment::now(self.started);
+        let now = self.clock.now();
         let draw = book.faults.draw(&ask.headers, &mut book.rng);
         let (slot, ruling) = self.rule(book, api, ask, now);
         let (reply, answer, draw) = match ruling {
@@ -209,6 +210,7 @@ impl Sim {
         now: Moment,
     ) -> (Option<OwnedSemaphorePermit>, Result<Reply, Reply>) {
         let turn = book.ledger.total().refused;
+        let told = |reply| github::told(&self.config.github, reply);
         let method = ask.path.trim_start_matches("/api/");
         let (wrong, demands) = match api {
             Api::Github => (
@@ -231,10 +233,11 @@ impl Sim {
             Api::Github => match take_slot(book, ask.scope()) {
                 Ok(slot) => Some(slot),
                 Err(Full::Slots) => {
-                    return (
-                        None,
-                        Err(github::refuse_crowd(&self.config.github, ask, now, turn)),
-                    );
+                    let limits = &self.config.github;
+                    let primary = github::primary(limits, ask);
+                    let standing = book.limits.standing(now.since_start, &primary);
+                    let reply = github::refuse_crowd(limits, ask, standing, now, turn);
+                    return (None, Err(told(reply)));
                 }
                 Err(Full::Credentials) => return (None, Ok(crowded())),
             },
@@ -249,9 +252,12 @@ impl Sim {
                 let primary = github::primary(&self.config.github, ask);
                 let standing = admission.standings.first().copied();
                 let standing = standing.unwrap_or_else(|| book.limits.standing(now.since_start, &primary));
-                Ok(github::serve(ask, standing, now))
+                Ok(told(github::serve(ask, standing, now)))
             }
-            Api::Github => Err(github::refuse(&self.config.github, ask, &admission, now, turn)),
+            Api::Github => {
+                let reply = github::refuse(&self.config.github, ask, &admission, now, turn);
+                Err(told(reply))
+            }
             Api::Slack if allowed => Ok(slack::serve(method, ask, now)),
             Api::Slack => Err(slack::refuse(&admission, now)),
             Api::Http if allowed => Ok(hooks::serve()),

@@ -11,7 +11,8 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{
-    exchange::{Ask, Moment, Reply},
+    clock::Moment,
+    exchange::{Ask, Reply},
     ledger::fingerprint,
     limits::{Admission, Demand, Shape},
     window::Window,
@@ -42,7 +43,7 @@ pub struct SlackLimits {
     pub methods: BTreeMap<String, Window>,
     /// `chat.postMessage` to one channel.
     pub channel: Window,
-    /// Where the windows begin.
+    /// How all of them are counted.
     pub shape: Shape,
 }
 
@@ -79,22 +80,21 @@ pub fn refuse_wrong(method: &str, ask: &Ask) -> Option<Reply> {
 pub fn demands(limits: &SlackLimits, method: &str, ask: &Ask) -> Vec<Demand> {
     let scope = token(ask).map_or(0, |token| fingerprint(&token));
     let window = limits.methods.get(method).copied().unwrap_or(limits.method);
-    let limit = format!("slack {method}");
-    let mut demands = vec![Demand {
-        limit,
+    let mut demands = vec![Demand::new(
+        format!("slack {method}"),
         scope,
         window,
-        shape: limits.shape,
-    }];
+        limits.shape,
+    )];
     if method == "chat.postMessage" {
         let mut hasher = DefaultHasher::new();
         (scope, ask.parameter("channel")).hash(&mut hasher);
-        demands.push(Demand {
-            limit: "slack chat.postMessage per channel".into(),
-            scope: hasher.finish(),
-            window: limits.channel,
-            shape: limits.shape,
-        });
+        demands.push(Demand::new(
+            "slack chat.postMessage per channel",
+            hasher.finish(),
+            limits.channel,
+            limits.shape,
+        ));
     }
     demands
 }
@@ -148,7 +148,7 @@ pub fn refuse(admission: &Admission, now: Moment) -> Reply {
     let standing = admission
         .breached
         .and_then(|index| admission.standings.get(index));
-    let wait = standing.map_or(1, |standing| now.seconds_until(standing.resets_at));
+    let wait = standing.map_or(1, |standing| now.seconds_until(standing.room_at));
     Reply::json(
         StatusCode::TOO_MANY_REQUESTS,
         &json!({"ok": false, "error": "ratelimited"}),
@@ -179,11 +179,11 @@ fn has_blocks(ask: &Ask) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests panic on failure")]
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use http::Method;
 
-    use super::super::{exchange::ask, limits::Standing};
+    use super::super::{clock::Clock, exchange::ask, limits::Standing};
     use super::*;
 
     fn post(body: &str) -> Ask {
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn messages_and_refusals_look_like_slacks() {
-        let now = Moment::now(Instant::now());
+        let now = Clock::new(0).now();
         let reply = serve("chat.postMessage", &post(r#"{"channel":"C1","text":"hi"}"#), now);
         let body: Value = serde_json::from_slice(&reply.body).unwrap();
         assert_eq!((&body["ok"], &body["channel"]), (&json!(true), &json!("C1")));
@@ -241,7 +241,8 @@ mod tests {
         let full = Standing {
             limit: 1,
             used: 1,
-            resets_at: Duration::from_millis(2500),
+            resets_at: Duration::from_secs(9),
+            room_at: Duration::from_millis(2500),
         };
         let reply = refuse(
             &Admission {

@@ -166,3 +166,98 @@ async fn requests_beyond_those_allowed_at_a_time_are_refused() {
     assert_eq!((stats.concurrency.peak, stats.concurrency.breaches), (3, 1));
     assert_eq!(stats.total.refused, 1);
 }
+
+/// `x-ratelimit-*` without the reset, and the reset less the answer's `Date`, both in whole seconds.
+fn quota(answer: &reqwest::Response) -> (String, u64) {
+    let text = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
+    let told = ["limit", "remaining", "used", "resource"].map(|name| text(&format!("x-ratelimit-{name}")));
+    let reset: u64 = text("x-ratelimit-reset").parse().unwrap();
+    let date = httpdate::parse_http_date(&text("date")).unwrap();
+    let date = date.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    (told.join(" "), reset - date.as_secs())
+}
+
+#[tokio::test]
+async fn headers_are_exact_for_every_way_of_counting() {
+    // Whose size, and how far the last reset is from the date: the date is rounded down and the reset up.
+    let day = 86_399..=86_402;
+    let ways = [
+        (Shape::Sliding, 2, day.clone()),
+        (Shape::Fixed, 2, day.clone()),
+        (Shape::Aligned, 2, 0..=86_401),
+        (Shape::bucket(2), 2, day),
+        (Shape::bucket(1), 1, 43_199..=43_202),
+    ];
+    for (shape, size, last_reset) in ways {
+        let provider = start(|config| {
+            config.github.core = Window::new(2, Duration::from_hours(24));
+            config.github.shape = shape;
+        })
+        .await;
+        let client = client();
+        let ask = async || quota(&get(&client, &provider, "/user").send().await.unwrap());
+        let mut told = Vec::new();
+        while told.len() < 4 {
+            told.push(ask().await);
+        }
+        let expected = |call: usize| {
+            let used = call.min(size);
+            format!("{size} {} {used} core", size - used)
+        };
+        for (call, (told, _)) in told.iter().enumerate() {
+            assert_eq!(*told, expected(call + 1), "{shape}, call {call}");
+        }
+        assert!(last_reset.contains(&told[3].1), "{shape}: {}", told[3].1);
+        assert_eq!(provider.stats().limits["github core"].breaches, 4 - size as u64);
+    }
+    let silent = start(|config| config.github.headers = false).await;
+    let answer = get(&client(), &silent, "/user").send().await.unwrap();
+    assert!(
+        !answer
+            .headers()
+            .keys()
+            .any(|name| name.as_str().starts_with("x-ratelimit"))
+    );
+}
+
+#[tokio::test]
+async fn a_clock_that_is_off_is_off_in_all_that_is_told() {
+    for skew in [-3_600_000, 90_000] {
+        let provider = start(|config| config.clock_skew_ms = skew).await;
+        let answer = get(&client(), &provider, "/user").send().await.unwrap();
+        let date = answer.headers()["date"].to_str().unwrap();
+        let told = httpdate::parse_http_date(date).unwrap();
+        let told = told.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        let real = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+        let off = told.as_secs_f64() - real.as_secs_f64() - skew as f64 / 1e3;
+        assert!((-5.0..=0.0).contains(&off), "{skew}: {off}");
+        let (_, reset) = quota(&answer);
+        assert!((3599..=3602).contains(&reset), "{skew}: {reset}");
+    }
+}
+
+#[tokio::test]
+async fn points_are_a_limit_of_their_own() {
+    let provider = start(|config| {
+        config.github.points = Some(Window::per_minute(11));
+        config.github.refusal = Refusal::TooMany;
+    })
+    .await;
+    let client = client();
+    let url = format!("{}/repos/o/r/issues", provider.url());
+    let write = || client.post(&url).bearer_auth("secret-token").body("{}").send();
+    assert_eq!(write().await.unwrap().status(), StatusCode::CREATED);
+    assert_eq!(write().await.unwrap().status(), StatusCode::CREATED);
+    let third = write().await.unwrap();
+    assert_eq!(third.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(
+        third.headers()["x-ratelimit-used"],
+        "2",
+        "points show in no header"
+    );
+    assert_eq!(third.headers()["retry-after"], "60");
+    let read = get(&client, &provider, "/user").send().await.unwrap();
+    assert_eq!(read.status(), StatusCode::OK, "one point is left");
+    let points = &provider.stats().limits["github points"];
+    assert_eq!((points.allowed, points.breaches, points.worst), (3, 1, 16));
+}

@@ -12,7 +12,10 @@ async fn two_workers_under_one_bucket_never_break_the_limit() {
     let mut limits = ProviderConfig::default();
     limits.github.core = Window::per_second(50);
     limits.github.shape = loadtest::provider::Shape::Sliding;
-    let settings = [("WEIR_SERVICE_GITHUB_LIMIT", "50 per second, burst 5")];
+    let settings = [
+        ("WEIR_SERVICE_GITHUB_LIMIT", "50 per second, burst 5"),
+        ("WEIR_SERVICE_GITHUB_LIMITS", "none"),
+    ];
     let mut world = World::new(limits, &settings).await;
     let ingest = world.fleet.start("ingest").await.unwrap();
     // More than ten seconds' worth of work, so that both workers are always at the limit.
@@ -51,6 +54,7 @@ async fn waiting_for_quota_uses_up_no_attempt() {
     limits.github.core = "5 per 2s".parse().unwrap();
     let settings = [
         ("WEIR_SERVICE_GITHUB_LIMIT", "100 per second"),
+        ("WEIR_SERVICE_GITHUB_LIMITS", "none"),
         ("WEIR_SERVICE_GITHUB_RETRIES", "none"),
     ];
     let mut world = World::new(limits, &settings).await;

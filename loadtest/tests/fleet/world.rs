@@ -58,6 +58,8 @@ impl World {
             ("WEIR_SERVICE_SLACK_TOKEN", "test-slack"),
             ("WEIR_SERVICE_HTTP_URL", hooks.as_str()),
             ("WEIR_STREAM_ACK_WAIT", "2s"),
+            // The servers are new: nobody has called before.
+            ("WEIR_LIMITS_START", "full"),
         ];
         all.extend_from_slice(settings);
         let fleet = Fleet::new(&all).await.unwrap();

@@ -55,7 +55,7 @@ impl Display for Problems {
 }
 
 /// Every setting of the fleet begins with one of these; a `WEIR_*` variable that does not is a misspelt one.
-const FAMILIES: [&str; 15] = [
+const FAMILIES: [&str; 16] = [
     "WEIR_NATS_",
     "WEIR_REDIS_",
     "WEIR_POSTGRES_",
@@ -69,6 +69,7 @@ const FAMILIES: [&str; 15] = [
     "WEIR_SOURCE",
     "WEIR_TOKENS",
     "WEIR_WORKER_",
+    "WEIR_LIMITS_",
     "WEIR_SCHEDULER_",
     "WEIR_PRIVATE_",
 ];

@@ -1,84 +1,504 @@
-//! The arithmetic of one bucket (GCRA), pure: what the script in Redis does, with time as an argument.
+//! The arithmetic of the limiter, pure: what `take.lua` does, with time as an argument. Times are microseconds.
+//!
+//! **Paced.** At most N calls in any window of the provider's period T, wherever it begins. Each call of cost c takes a
+//! slot of `c x interval` on one line of time (`tat` is the line's end: the theoretical arrival time of GCRA), with
+//! `interval = (T + slack for the way) / N`. Slots never overlap and a call never starts after its
+//! slot, so calls that start with their slots keep the limit in every window and use all of it. A call may start
+//! *early*, so that a burst can follow idleness: by at most `burst - 1` intervals, and by no more than was left idle
+//! within the last T. Why that suffices: the calls of a window (w, w + T] have slots between w and the end of the
+//! last one, which is early by e; the slots and the idle time between them fill that span, so `sum of costs x interval
+//! <= T + e - idle <= T`. Idleness is remembered in two halves of T (`prev`, `cur`); what is older counts as busy.
+//! A bucket that refills at a constant rate has to be slower by its burst for ever to keep the same promise.
+//!
+//! **Arrivals.** A call reaches the provider later than it was let go. Whoever calls measures how late at most (until
+//! the answer), and reports what goes beyond the slack before T is over; `tat` is pushed by it once
+//! (`push` is the sum of all pushes, so a report says "at least so much" and can be repeated).
+//!
+//! **Window.** At most N in a window that opens with its first call or at a multiple of the period. No call starts
+//! within a guard of its edges.
+//!
+//! **At once.** Each worker says how many calls it holds; what a worker does not confirm in time is dropped.
+//!
+//! **Ceiling.** What the provider says is left until its reset, as the total of grants that must not be exceeded.
+//! **Blocked.** Until when the provider wants no call.
+//! **Birth.** What happened before this Redis knew of calls is taken for a bucket just emptied.
 
-/// A bucket that holds `burst` calls and refills one every `interval`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bucket {
-    interval_us: u64,
-    burst: u32,
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+use super::Rule;
+
+/// Rounding that is not a difference.
+const NEAR: f64 = 0.5;
+/// Longest push that one report may cause.
+const LONGEST_PUSH: f64 = 1_000_000.0;
+/// The Unix epoch on the limiter's clock, which counts from 2026-01-01 so that a double keeps fractions.
+pub const EPOCH: f64 = 1_767_225_600_000_000.0;
+
+/// How much later than its fellows a call may reach the provider before that has to be reported: a two-hundredth of the
+/// period, 1 ms to 100 ms.
+pub fn slack_of_way(period: Duration) -> Duration {
+    (period / 200).clamp(Duration::from_millis(1), Duration::from_millis(100))
 }
 
-/// Where a bucket stands: the moment, in microseconds, at which it is full again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct State(pub u64);
+/// A rule as the arithmetic needs it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Bucket {
+    /// See the module.
+    Paced {
+        /// Time that a call of cost 1 takes.
+        interval: f64,
+        /// The period.
+        period: f64,
+        /// How early a call may be at most.
+        slack: f64,
+    },
+    /// See the module.
+    Window {
+        /// Calls in a window.
+        calls: f64,
+        /// Its length.
+        period: f64,
+        /// How far from its edges calls start.
+        guard: f64,
+        /// Whether it begins at multiples of the period.
+        aligned: bool,
+    },
+    /// See the module.
+    AtOnce {
+        /// Calls at a time.
+        calls: f64,
+    },
+}
 
-impl Bucket {
-    /// A bucket; both figures are at least 1.
-    pub fn new(interval_us: u64, burst: u32) -> Self {
-        Self {
-            interval_us: interval_us.max(1),
-            burst: burst.max(1),
+impl From<Rule> for Bucket {
+    fn from(rule: Rule) -> Self {
+        let micros = |time: Duration| time.as_secs_f64() * 1e6;
+        match rule {
+            Rule::Paced(limit) => {
+                let window = micros(limit.period() + slack_of_way(limit.period()));
+                let interval = window / f64::from(limit.calls());
+                Self::Paced {
+                    interval,
+                    period: micros(limit.period()),
+                    slack: f64::from(limit.burst() - 1) * interval,
+                }
+            }
+            Rule::Window {
+                calls,
+                period,
+                aligned,
+            } => Self::Window {
+                calls: calls.into(),
+                period: micros(period),
+                guard: micros(slack_of_way(period)),
+                aligned,
+            },
+            Rule::AtOnce(calls) => Self::AtOnce { calls: calls.into() },
+        }
+    }
+}
+
+/// Where a bucket stands; in Redis a msgpack array in this order.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct State {
+    /// Paced: end of the last slot. Window: its end. At once: the holders.
+    pub place: Place,
+    /// Sum of all pushes.
+    pub push: f64,
+    /// Paced: when `cur` began. Window: calls in it.
+    pub epoch: f64,
+    /// Idle time in the half window before `epoch`.
+    pub prev: f64,
+    /// Idle time since `epoch`.
+    pub cur: f64,
+    /// Until when no call may start.
+    pub blocked: f64,
+    /// Costs granted, ever.
+    pub total: f64,
+    /// What `total` must not exceed until `reset`.
+    pub ceiling: f64,
+    /// Until when `ceiling` holds; 0 for none.
+    pub reset: f64,
+    /// Calls that a limit in shadow would have held up.
+    pub over: f64,
+}
+
+/// See [`State::place`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Place {
+    /// A moment.
+    Time(f64),
+    /// Who holds how many calls, until when.
+    Holders(Vec<Holding>),
+}
+
+/// A part of [`Place::Holders`]: three of them make one holder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Holding {
+    /// Its name.
+    Name(String),
+    /// Its calls, or until when.
+    Number(f64),
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::Time(0.0)
+    }
+}
+
+impl State {
+    fn time(&self) -> f64 {
+        match self.place {
+            Place::Time(time) => time,
+            Place::Holders(_) => 0.0,
         }
     }
 
-    /// Microseconds between two refills.
-    pub fn interval_us(&self) -> u64 {
-        self.interval_us
+    /// Calls held by workers that are believed in at `now`.
+    pub fn held(&self, now: f64) -> f64 {
+        let Place::Holders(holders) = &self.place else {
+            return 0.0;
+        };
+        let live = holders.chunks(3).filter_map(|holder| match holder {
+            [_, Holding::Number(calls), Holding::Number(until)] if *until > now => Some(*calls),
+            _ => None,
+        });
+        live.sum()
+    }
+}
+
+/// What a worker reports of earlier calls.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct Report {
+    /// The pushes must come to at least this.
+    pub late: f64,
+    /// Cost of calls that were granted and not made.
+    pub unused: f64,
+    /// Cost beyond what was estimated; negative for less.
+    pub settle: f64,
+    /// For how long no call may start.
+    pub pause: f64,
+    /// What the total of grants must not exceed until the reset.
+    pub ceiling: f64,
+    /// In how long the provider counts anew; 0 for no ceiling.
+    pub reset: f64,
+    /// By how much a ceiling has to be below what our own limit allows until the reset to count.
+    pub tolerance: f64,
+}
+
+/// What was granted.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Granted {
+    /// How many calls.
+    pub calls: f64,
+    /// When the first may start.
+    pub start: f64,
+    /// How many of them may start then.
+    pub at_start: f64,
+    /// After which time one more each.
+    pub step: f64,
+}
+
+/// One of the buckets that a call falls under.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// The bucket.
+    pub bucket: Bucket,
+    /// What one call costs.
+    pub cost: f64,
+    /// Where it stands.
+    pub state: State,
+    /// Since when Redis knows of calls.
+    pub born: f64,
+}
+
+impl Part {
+    /// A bucket as it was saved, or one that was never seen.
+    pub fn new(bucket: Bucket, cost: u32, saved: Option<State>, born: f64) -> Self {
+        let state = match (bucket, saved) {
+            (Bucket::Paced { interval, slack, .. }, saved) => {
+                let emptied = born + slack + interval;
+                match saved {
+                    None => State {
+                        place: Place::Time(emptied),
+                        epoch: born,
+                        ..State::default()
+                    },
+                    Some(old) if old.epoch < born => State {
+                        place: Place::Time(old.time().max(emptied)),
+                        epoch: born,
+                        prev: 0.0,
+                        cur: 0.0,
+                        ..old
+                    },
+                    Some(state) => state,
+                }
+            }
+            (_, saved) => saved.unwrap_or_default(),
+        };
+        Self {
+            bucket,
+            cost: cost.into(),
+            state,
+            born,
+        }
     }
 
-    /// Calls that a full bucket holds.
-    pub fn burst(&self) -> u32 {
-        self.burst
+    /// Takes a report in.
+    pub fn report(&mut self, now: f64, report: &Report) {
+        let s = &mut self.state;
+        let time = s.time();
+        if report.late > s.push {
+            let more = (report.late - s.push).min(LONGEST_PUSH);
+            s.push += more;
+            match self.bucket {
+                Bucket::Paced { .. } => s.place = Place::Time(time + more),
+                Bucket::Window { .. } if time > now => s.place = Place::Time(time + more),
+                Bucket::Window { .. } | Bucket::AtOnce { .. } => {}
+            }
+        }
+        match self.bucket {
+            Bucket::Paced { interval, period, .. } => {
+                s.cur = (s.cur + report.unused * interval).min(period / 2.0);
+                s.place = Place::Time(s.time() + report.settle * interval);
+            }
+            Bucket::Window { .. } => s.epoch = (s.epoch - report.unused + report.settle).max(0.0),
+            Bucket::AtOnce { .. } => {}
+        }
+        if report.pause > 0.0 {
+            s.blocked = s.blocked.max(now + report.pause);
+        }
+        if report.reset > 0.0 {
+            let reset = now + report.reset;
+            let newer = now >= s.reset || reset > s.reset + (report.reset / 8.0).max(1_500_000.0);
+            if let (true, Bucket::Window { period, .. }) = (newer, self.bucket) {
+                s.place = Place::Time(now + report.reset.min(period));
+            }
+            let own = self.until(now, reset);
+            let s = &mut self.state;
+            if report.ceiling < own - report.tolerance {
+                (s.ceiling, s.reset) = if newer {
+                    (report.ceiling, reset)
+                } else {
+                    (s.ceiling.min(report.ceiling), s.reset)
+                };
+            } else if newer {
+                (s.ceiling, s.reset) = (0.0, 0.0);
+            }
+        }
     }
 
-    /// Calls a second in the long run.
-    pub fn rate(&self) -> f64 {
-        1e6 / self.interval_us as f64
+    /// What the total of grants may come to until `reset` by our own limit; what a window allows is the provider's word.
+    fn until(&self, now: f64, reset: f64) -> f64 {
+        let Bucket::Paced { interval, period, .. } = self.bucket else {
+            return f64::MAX;
+        };
+        let slots = reset - self.state.time().max(now) + self.idle(now).3;
+        self.state.total + slots.clamp(0.0, period) / interval
     }
 
-    /// How many calls of this cost the bucket lets through at `now`.
-    pub fn available(&self, state: State, cost: u32, now: u64) -> u32 {
-        let span = self.interval_us * u64::from(self.burst);
-        let used = state.0.saturating_sub(now);
-        (span.saturating_sub(used) / (self.interval_us * u64::from(cost.max(1)))).min(u32::MAX.into()) as u32
+    /// The first moment from `u` on at which a call may start, as far as can be said at `u`.
+    pub fn first(&self, u: f64) -> f64 {
+        let s = &self.state;
+        let mut at = match self.bucket {
+            Bucket::Paced { interval, .. } => s.time().max(u) + (self.cost - 1.0) * interval - self.idle(u).3,
+            Bucket::Window {
+                calls,
+                period,
+                guard,
+                aligned,
+            } => self.window_first(u, calls, period, guard, aligned),
+            Bucket::AtOnce { calls } => {
+                if calls > s.held(u) {
+                    u
+                } else {
+                    u + 20_000.0
+                }
+            }
+        };
+        if u < s.reset && s.total + self.cost > s.ceiling {
+            at = at.max(s.reset);
+        }
+        at.max(s.blocked)
     }
 
-    /// Books calls that [`available`](Self::available) has allowed.
-    pub fn take(&self, state: State, cost: u32, calls: u32, now: u64) -> State {
-        State(state.0.max(now) + self.interval_us * u64::from(cost) * u64::from(calls))
+    /// How many calls may start at `u`, how many of those wanted may be granted at all, and the time between the later
+    /// ones. `block` is how far the later ones may lie.
+    pub fn room(&self, u: f64, want: f64, block: f64) -> (f64, f64, f64) {
+        let s = &self.state;
+        let (at_start, mut all, step) = match self.bucket {
+            Bucket::Paced { interval, period, .. } => {
+                let (epoch, _, cur, idle) = self.idle(u);
+                let step = self.cost * interval;
+                let early = idle + u - s.time().max(u) - (self.cost - 1.0) * interval;
+                let at_start = ((early + NEAR) / step).floor() + 1.0;
+                // Idleness that is about to be forgotten carries nobody who starts later.
+                let lasts = u + block <= epoch + period / 2.0 || cur >= idle;
+                (at_start, if lasts { want } else { at_start }, step)
+            }
+            Bucket::Window { calls, period, .. } => {
+                let used = if u < s.time() { s.epoch } else { 0.0 };
+                let left = ((self.cap(u, calls, period) - used) / self.cost).floor();
+                (left, left, 0.0)
+            }
+            Bucket::AtOnce { calls } => (calls - s.held(u), calls - s.held(u), 0.0),
+        };
+        if u < s.reset {
+            all = all.min(((s.ceiling - s.total) / self.cost).floor());
+        }
+        (at_start, all, step)
     }
+
+    /// Books calls that [`take`] has allowed.
+    fn book(&mut self, u: f64, calls: f64, last: f64) {
+        match self.bucket {
+            Bucket::Paced { interval, .. } => {
+                let (epoch, prev, cur, _) = self.idle(u);
+                let step = self.cost * interval;
+                let s = &mut self.state;
+                s.place = Place::Time((s.time().max(u) + calls * step).max(last + step));
+                (s.epoch, s.prev, s.cur) = (epoch, prev, cur);
+            }
+            Bucket::Window {
+                period,
+                guard,
+                aligned,
+                ..
+            } => {
+                let s = &mut self.state;
+                if u >= s.time() {
+                    let edge = if aligned {
+                        next_edge(u, period)
+                    } else {
+                        u + period + guard
+                    };
+                    (s.place, s.epoch) = (Place::Time(edge), 0.0);
+                }
+                s.epoch += calls * self.cost;
+            }
+            Bucket::AtOnce { .. } => {}
+        }
+        self.state.total += calls * self.cost;
+    }
+
+    /// The start of the current half window, the idle time before and since, and how early a call may be.
+    fn idle(&self, u: f64) -> (f64, f64, f64, f64) {
+        let Bucket::Paced { period, slack, .. } = self.bucket else {
+            return (0.0, 0.0, 0.0, 0.0);
+        };
+        let (s, half) = (&self.state, period / 2.0);
+        let (epoch, prev, cur) = if u >= s.epoch + 2.0 * half {
+            (u - half, 0.0, 0.0)
+        } else if u >= s.epoch + half {
+            (s.epoch + half, s.cur, 0.0)
+        } else {
+            (s.epoch, s.prev, s.cur)
+        };
+        let gap = (u - s.time()).max(0.0);
+        let here = gap.min(u - epoch);
+        let cur = (cur + here).min(half);
+        let prev = (prev + (gap - here).min(half)).min(half);
+        (epoch, prev, cur, (prev + cur).min(slack))
+    }
+
+    /// Calls that a window may hold; in the first one after birth they come evenly.
+    fn cap(&self, u: f64, calls: f64, period: f64) -> f64 {
+        if u < self.born + period {
+            (calls * (u - self.born) / period).floor()
+        } else {
+            calls
+        }
+    }
+
+    fn window_first(&self, u: f64, calls: f64, period: f64, guard: f64, aligned: bool) -> f64 {
+        let end = self.state.time();
+        let opens = end - period - if aligned { 0.0 } else { guard };
+        if u < opens - NEAR {
+            return opens;
+        }
+        if aligned {
+            let edge = next_edge(u, period);
+            if edge - u < guard {
+                return edge + guard;
+            }
+            if u - (edge - period) < guard {
+                return edge - period + guard;
+            }
+        } else if u < end && end - u < 2.0 * guard {
+            return end;
+        }
+        let open = u < end;
+        let after = if open { self.state.epoch } else { 0.0 } + self.cost;
+        if after <= self.cap(u, calls, period) {
+            return u;
+        }
+        let grown = if after > calls {
+            end
+        } else {
+            self.born + after * period / calls + 1.0
+        };
+        if open { end.min(grown) } else { grown }
+    }
+}
+
+fn next_edge(u: f64, period: f64) -> f64 {
+    (((u + EPOCH) / period).floor() + 1.0) * period - EPOCH
+}
+
+/// The first moment from `now` on at which every part lets a call through, and whether that is certain.
+pub fn start(now: f64, parts: &[Part]) -> (f64, bool) {
+    let mut start = now;
+    for _ in 0..4 {
+        let mut latest = start;
+        for part in parts {
+            let at = part.first(start);
+            if at > latest + NEAR {
+                latest = at;
+            }
+        }
+        if latest <= start + NEAR {
+            return (start, true);
+        }
+        start = latest;
+    }
+    (start, false)
+}
+
+/// Takes up to `want` calls from all parts, the first no later than `ahead` from now and the last no later than `block`
+/// after it.
+pub fn take(now: f64, parts: &mut [Part], want: f64, ahead: f64, block: f64) -> Granted {
+    let (start, met) = start(now, parts);
+    let mut granted = Granted {
+        start,
+        ..Granted::default()
+    };
+    if want > 0.0 && met && start - now <= ahead {
+        let (mut hard, mut at_start) = (want, want);
+        for part in parts.iter() {
+            let (here, all, step) = part.room(start, want, block);
+            hard = hard.min(all);
+            at_start = at_start.min(here);
+            granted.step = granted.step.max(step);
+        }
+        granted.at_start = at_start.min(hard).max(0.0);
+        granted.calls = if granted.step > 0.0 {
+            hard.min(granted.at_start + (block / granted.step).floor())
+        } else {
+            granted.at_start
+        };
+    }
+    if granted.calls > 0.0 {
+        let last = start + (granted.calls - granted.at_start).max(0.0) * granted.step;
+        for part in parts {
+            part.book(start, granted.calls, last);
+        }
+    }
+    granted
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::limiter::{JITTER, Limit};
-
-    proptest! {
-        /// Whoever asks, whenever: no window of the provider holds more calls than the limit, even when the network
-        /// pulls calls together by the jitter allowed for.
-        #[test]
-        fn no_window_holds_more_than_the_limit(
-            calls in 1_u32..60,
-            burst_share in 0.0..1.0,
-            asks in prop::collection::vec((0_u64..400_000, 1_u32..20), 1..300),
-        ) {
-            let burst = ((f64::from(calls) * burst_share) as u32).clamp(1, calls);
-            let limit = Limit::new(calls, std::time::Duration::from_secs(1), burst).unwrap();
-            let (bucket, mut state, mut now) = (limit.bucket(), State::default(), 0);
-            let mut starts = Vec::new();
-            for (pause, want) in asks {
-                now += pause;
-                let granted = bucket.available(state, 1, now).min(want);
-                state = bucket.take(state, 1, granted, now);
-                starts.extend(std::iter::repeat_n(now, granted as usize));
-            }
-            let window = 1_000_000 + JITTER.as_micros() as u64 - 1;
-            for (i, start) in starts.iter().enumerate() {
-                let inside = starts[i..].iter().take_while(|s| **s - start <= window).count();
-                prop_assert!(inside <= calls as usize, "{inside} calls in a window, {calls} allowed");
-            }
-        }
-    }
-}
+mod tests;

@@ -5,30 +5,30 @@
 //! is asked of the API (a webhook may be old when it is worked off). Only the path of such a URL is used; the call goes
 //! to the configured API.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::{Method, StatusCode, header};
+use http::{Method, header};
 use reqwest::Url;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::event::Event;
-use shared::failure::{Failure, Reason};
-use shared::limiter::{Charge, Limit};
+use shared::failure::Failure;
+use shared::limiter::Charge;
 
-use super::{Completion, Handler, IDEMPOTENCY_KEY, bucket_key};
+use super::{Completion, Handler, IDEMPOTENCY_KEY};
 use crate::config::ServiceConfig;
-use crate::outbound::{Answer, Outbound, classify};
+use crate::limits::Limits;
+use crate::outbound::{Answer, Outbound};
+use crate::provider::{Provider, github as provider};
+use crate::quota::Turn;
 
 /// Calls one GitHub API with one credential.
 #[derive(Debug)]
 pub struct Github {
     base: String,
     token: Option<String>,
-    /// What a writing call falls under beside the hourly limit: 80 a minute and 500 an hour that create content.
-    /// Source: docs.github.com, rate limits for the REST API, secondary rate limits.
-    writes: Vec<Charge>,
     outbound: Outbound,
 }
 
@@ -54,27 +54,14 @@ impl Github {
         if config.token.is_none() {
             tracing::warn!(service = %config.service, "no token: GitHub allows 60 calls an hour without one");
         }
-        let charge = |name: &str, calls: u32, minutes: u64, burst: u32| -> Result<Charge, String> {
-            let limit = Limit::new(calls, Duration::from_secs(60 * minutes), burst)?;
-            Ok(Charge {
-                key: bucket_key(config, name),
-                bucket: limit.bucket(),
-                cost: 1,
-            })
-        };
-        let writes = vec![
-            charge("writes:minute", 80, 1, 10)?,
-            charge("writes:hour", 500, 60, 50)?,
-        ];
         Ok(Self {
             base: config.url.clone(),
             token: config.token.clone(),
-            writes,
             outbound,
         })
     }
 
-    async fn make(&self, event: &Event) -> Result<Completion, Failure> {
+    async fn make(&self, event: &Event, turn: &Turn) -> Result<Completion, Failure> {
         let Some(call) = describe(event)? else {
             return Ok(Completion::new("nothing_to_do"));
         };
@@ -95,21 +82,32 @@ impl Github {
         }
         let request = request.build().map_err(|e| Failure::permanent("request", e))?;
         let answer = self.outbound.call(request, route(&call.path)).await?;
-        judge(&answer, SystemTime::now())?;
+        let reading = turn.answered(&answer);
+        Provider::Github.failure(&answer, &reading, SystemTime::now())?;
         Ok(completion(&answer))
     }
 }
 
 impl Handler for Github {
-    fn charges(&self, event: &Event) -> Vec<Charge> {
-        match describe(event) {
-            Ok(Some(call)) if call.method != "GET" && call.method != "HEAD" => self.writes.clone(),
-            _ => Vec::new(),
+    /// A write costs more points than the one that every call costs, and creates content.
+    fn charges(&self, event: &Event, limits: &Limits) -> Vec<Charge> {
+        let method = describe(event)
+            .ok()
+            .flatten()
+            .and_then(|call| call.method.parse::<Method>().ok());
+        let points = method.as_ref().map_or(1, provider::points);
+        if points == 1 {
+            return Vec::new();
         }
+        let charges = [("points", points - 1), ("content", 1), ("content-hour", 1)];
+        charges
+            .into_iter()
+            .filter_map(|(name, cost)| limits.charge(name, cost))
+            .collect()
     }
 
-    fn handle<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<Completion, Failure>> {
-        self.make(event).boxed()
+    fn handle<'a>(&'a self, event: &'a Event, turn: &'a Turn) -> BoxFuture<'a, Result<Completion, Failure>> {
+        self.make(event, turn).boxed()
     }
 }
 
@@ -251,41 +249,6 @@ fn route(path: &str) -> &'static str {
     }
 }
 
-/// What an answer of GitHub means. A refusal for a limit is a 403 or a 429; in this order: `retry-after`; else, with
-/// nothing remaining, until the reset; else at least a minute. Source: docs.github.com, best practices for using the
-/// REST API, handle rate limit errors appropriately.
-fn judge(answer: &Answer, now: SystemTime) -> Result<(), Failure> {
-    let limited = matches!(
-        answer.status,
-        StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS
-    );
-    if !limited {
-        return classify::by_status(answer, now);
-    }
-    let number = |name: &str| answer.headers.get(name)?.to_str().ok()?.parse::<u64>().ok();
-    let retry_after = classify::retry_after(&answer.headers, now);
-    let used_up = number("x-ratelimit-remaining") == Some(0);
-    let secondary = answer.status == StatusCode::TOO_MANY_REQUESTS
-        || String::from_utf8_lossy(&answer.body)
-            .to_ascii_lowercase()
-            .contains("rate limit");
-    let until_reset = number("x-ratelimit-reset").map(|at| {
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Duration::from_secs(at).saturating_sub(now)
-    });
-    let wait = match (retry_after, used_up, secondary) {
-        (Some(wait), _, _) => wait,
-        (None, true, _) => until_reset.unwrap_or(Duration::from_secs(60)) + Duration::from_secs(1),
-        (None, false, true) => Duration::from_secs(60),
-        (None, false, false) => return classify::by_status(answer, now),
-    };
-    let reason = Reason::new(
-        format!("http_{}", answer.status.as_u16()),
-        classify::excerpt(answer),
-    );
-    Err(Failure::Throttled { reason, wait })
-}
-
 fn completion(answer: &Answer) -> Completion {
     let text = |name: &str| answer.headers.get(name).and_then(|v| v.to_str().ok());
     let result = json!({
@@ -362,40 +325,5 @@ mod tests {
         assert!(describe(&event("call", &json!({"path": "/user", "method": "CONNECT"}))).is_err());
         assert!(describe(&event("call", &json!({"path": "/user", "metod": "GET"}))).is_err());
         assert!(describe(&event("call", &json!({"path": "/user?per_page=1"}))).is_ok());
-    }
-
-    #[test]
-    fn refusals_for_a_limit_are_told_from_refusals_for_ever() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
-        let answer = |status: u16, headers: &[(&'static str, &str)], body: &str| Answer {
-            status: StatusCode::from_u16(status).unwrap(),
-            headers: headers
-                .iter()
-                .map(|(n, v)| (http::HeaderName::from_static(n), v.parse().unwrap()))
-                .collect(),
-            body: body.to_owned().into(),
-        };
-        let wait = |answer| match judge(&answer, now) {
-            Err(Failure::Throttled { wait, .. }) => Some(wait.as_secs()),
-            _ => None,
-        };
-        assert_eq!(
-            wait(answer(
-                403,
-                &[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1090")],
-                ""
-            )),
-            Some(91)
-        );
-        assert_eq!(wait(answer(429, &[("retry-after", "17")], "")), Some(17));
-        assert_eq!(
-            wait(answer(403, &[], "You have exceeded a secondary rate limit")),
-            Some(60)
-        );
-        let forbidden = judge(
-            &answer(403, &[("x-ratelimit-remaining", "42")], "Resource not accessible"),
-            now,
-        );
-        assert_eq!(forbidden.unwrap_err().class(), "permanent");
     }
 }

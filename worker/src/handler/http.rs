@@ -14,17 +14,22 @@ use reqwest::Url;
 use sha2::Sha256;
 use shared::event::{Data, Event};
 use shared::failure::Failure;
+use shared::limiter::Charge;
 use shared::telemetry::propagation::millis;
 
 use super::{Completion, Handler};
 use crate::config::ServiceConfig;
-use crate::outbound::{Outbound, classify};
+use crate::limits::Limits;
+use crate::outbound::Outbound;
+use crate::provider::Provider;
+use crate::quota::Turn;
 
 /// Delivers to one endpoint.
 #[derive(Debug)]
 pub struct Http {
     url: Url,
     key: Option<Vec<u8>>,
+    provider: Provider,
     outbound: Outbound,
 }
 
@@ -57,10 +62,16 @@ impl Http {
     pub fn new(config: &ServiceConfig, outbound: Outbound) -> Result<Self, String> {
         let url = Url::parse(&config.url).map_err(|e| format!("the URL {:?} is none: {e}", config.url))?;
         let key = config.secret.as_deref().map(key).transpose()?;
-        Ok(Self { url, key, outbound })
+        let provider = config.provider;
+        Ok(Self {
+            url,
+            key,
+            provider,
+            outbound,
+        })
     }
 
-    async fn deliver(&self, event: &Event) -> Result<Completion, Failure> {
+    async fn deliver(&self, event: &Event, turn: &Turn) -> Result<Completion, Failure> {
         let (content_type, body) = body(event)?;
         let id = event.id.as_str();
         let seconds = millis(SystemTime::now()) / 1000;
@@ -84,14 +95,35 @@ impl Http {
             .build()
             .map_err(|e| Failure::permanent("request", e))?;
         let answer = self.outbound.call(request, "delivery").await?;
-        classify::by_status(&answer, SystemTime::now())?;
+        let reading = turn.answered(&answer);
+        self.provider.failure(&answer, &reading, SystemTime::now())?;
         Ok(Completion::new(format!("http_{}", answer.status.as_u16())))
     }
 }
 
 impl Handler for Http {
-    fn handle<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<Completion, Failure>> {
-        self.deliver(event).boxed()
+    /// What is measured in tokens or the like is known only afterwards: an estimate is reserved, and settled by what the
+    /// endpoint says that it used.
+    fn charges(&self, event: &Event, limits: &Limits) -> Vec<Charge> {
+        let size = match &event.data {
+            Data::Blob { bytes, .. } | Data::Inline(bytes) => bytes.len(),
+            Data::None => 0,
+        };
+        // Four bytes a token is what OpenAI's documentation says of English text; a tenth more to be on the safe side.
+        let text = (size as f64 / 4.0 * 1.1) as u32;
+        [
+            ("tokens", text),
+            ("input-tokens", text),
+            ("output-tokens", 256),
+            ("complexity", 100),
+        ]
+        .into_iter()
+        .filter_map(|(name, guess)| limits.charge(name, limits.estimate(name, guess)))
+        .collect()
+    }
+
+    fn handle<'a>(&'a self, event: &'a Event, turn: &'a Turn) -> BoxFuture<'a, Result<Completion, Failure>> {
+        self.deliver(event, turn).boxed()
     }
 }
 

@@ -4,7 +4,7 @@
 //! "…"}}`. Of Slack's own events, those about a message are asked for again (`reactions.get` for a reaction,
 //! `chat.getPermalink` for a message or mention); others describe no call.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -12,21 +12,21 @@ use reqwest::Url;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::event::Event;
-use shared::failure::{Failure, Reason};
-use shared::limiter::{Bucket, Charge, Limit};
+use shared::failure::Failure;
+use shared::limiter::Charge;
 
-use super::{Completion, Handler, IDEMPOTENCY_KEY, bucket_key};
+use super::{Completion, Handler, IDEMPOTENCY_KEY};
 use crate::config::ServiceConfig;
+use crate::limits::Limits;
 use crate::outbound::{Answer, Outbound, classify};
+use crate::provider::{Provider, Reading, slack as provider};
+use crate::quota::Turn;
 
 /// Calls the Web API with one token.
 #[derive(Debug)]
 pub struct Slack {
     base: String,
     token: Option<String>,
-    /// `chat.postMessage`: one message a second and channel. Source: docs.slack.dev, rate limits.
-    per_channel: Bucket,
-    channel_key: String,
     outbound: Outbound,
 }
 
@@ -49,13 +49,11 @@ impl Slack {
         Ok(Self {
             base: config.url.clone(),
             token: config.token.clone(),
-            per_channel: Limit::new(1, Duration::from_secs(1), 1)?.bucket(),
-            channel_key: bucket_key(config, "channel:"),
             outbound,
         })
     }
 
-    async fn make(&self, event: &Event) -> Result<Completion, Failure> {
+    async fn make(&self, event: &Event, turn: &Turn) -> Result<Completion, Failure> {
         let Some(call) = describe(event)? else {
             return Ok(Completion::new("nothing_to_do"));
         };
@@ -70,32 +68,30 @@ impl Slack {
         }
         let request = request.build().map_err(|e| Failure::permanent("request", e))?;
         let answer = self.outbound.call(request, &call.method).await?;
-        judge(&answer, SystemTime::now())
+        let reading = turn.answered(&answer);
+        judge(&answer, &reading, SystemTime::now())
     }
 }
 
 impl Handler for Slack {
-    fn charges(&self, event: &Event) -> Vec<Charge> {
-        let call = describe(event)
-            .ok()
-            .flatten()
-            .filter(|call| call.method == "chat.postMessage");
-        let channel = call.as_ref().and_then(|call| call.args.get("channel")?.as_str());
-        channel
-            .filter(|channel| channel.len() <= 64)
-            .map(|channel| {
-                let key = format!("{}{channel}", self.channel_key);
-                vec![Charge {
-                    key,
-                    bucket: self.per_channel,
-                    cost: 1,
-                }]
-            })
-            .unwrap_or_default()
+    /// A method has a limit of its own, and a channel takes one message a second.
+    fn charges(&self, event: &Event, limits: &Limits) -> Vec<Charge> {
+        let Ok(Some(call)) = describe(event) else {
+            return Vec::new();
+        };
+        let method = format!("method:{}", call.method);
+        let tier = || Some(limits.charge_by(&method, provider::tier(&call.method).parse().ok()?));
+        let mut charges: Vec<_> = limits.charge(&method, 1).or_else(tier).into_iter().collect();
+        if call.method == "chat.postMessage" {
+            let channel = call.args.get("channel").and_then(Value::as_str);
+            let channel = channel.filter(|channel| channel.len() <= 64);
+            charges.extend(channel.and_then(|channel| limits.charge_of("channel", channel, 1)));
+        }
+        charges
     }
 
-    fn handle<'a>(&'a self, event: &'a Event) -> BoxFuture<'a, Result<Completion, Failure>> {
-        self.make(event).boxed()
+    fn handle<'a>(&'a self, event: &'a Event, turn: &'a Turn) -> BoxFuture<'a, Result<Completion, Failure>> {
+        self.make(event, turn).boxed()
     }
 }
 
@@ -155,8 +151,8 @@ fn describe(event: &Event) -> Result<Option<Call>, Failure> {
 
 /// What an answer of Slack means: 429 with Retry-After for a limit, otherwise 200 with `ok` and an error's name. Names
 /// that may pass by themselves are those that Slack documents as such.
-fn judge(answer: &Answer, now: SystemTime) -> Result<Completion, Failure> {
-    classify::by_status(answer, now)?;
+fn judge(answer: &Answer, reading: &Reading, now: SystemTime) -> Result<Completion, Failure> {
+    Provider::Slack.failure(answer, reading, now)?;
     let body: Value = serde_json::from_slice(&answer.body)
         .map_err(|_| Failure::transient("answer", format!("no JSON: {}", classify::excerpt(answer))))?;
     if body["ok"] == true {
@@ -168,10 +164,6 @@ fn judge(answer: &Answer, now: SystemTime) -> Result<Completion, Failure> {
     }
     let error = body["error"].as_str().unwrap_or("no error named").to_owned();
     Err(match error.as_str() {
-        "ratelimited" | "rate_limited" | "message_limit_exceeded" => Failure::Throttled {
-            reason: Reason::new(error, "Slack's limit"),
-            wait: classify::retry_after(&answer.headers, now).unwrap_or(Duration::from_secs(30)),
-        },
         "internal_error"
         | "fatal_error"
         | "service_unavailable"
@@ -226,15 +218,20 @@ mod tests {
             headers: http::HeaderMap::new(),
             body: body.to_string().into(),
         };
-        let of = |error: &str| judge(&answer(&json!({"ok": false, "error": error})), SystemTime::now());
+        let judged = |answer: &Answer| {
+            judge(
+                answer,
+                &Provider::Slack.read(answer, SystemTime::now()),
+                SystemTime::now(),
+            )
+        };
+        let of = |error: &str| judged(&answer(&json!({"ok": false, "error": error})));
         assert_eq!(of("ratelimited").unwrap_err().class(), "throttled");
         assert_eq!(of("internal_error").unwrap_err().class(), "transient");
         assert_eq!(of("channel_not_found").unwrap_err().class(), "permanent");
-        assert!(judge(&answer(&json!({"ok": true, "ts": "1"})), SystemTime::now()).is_ok());
+        assert!(judged(&answer(&json!({"ok": true, "ts": "1"}))).is_ok());
         assert_eq!(
-            judge(&answer(&json!("<html>")), SystemTime::now())
-                .unwrap_err()
-                .class(),
+            judged(&answer(&json!("<html>"))).unwrap_err().class(),
             "permanent"
         );
     }

@@ -2,7 +2,7 @@
 //!
 //! Two kinds of requests, each over an inbox of its own. A sweep asks a lane for what is there now and ends at once.
 //! When all sweeps come back empty, a parked request for one message waits at the server on each lane, so that the
-//! next event is here in one trip. Parked requests stay between calls of [`Lanes::next`]; whoever is going to be busy
+//! next event is here in one trip. Parked requests stay between calls of [`Lanes::park`]; whoever is going to be busy
 //! elsewhere must [`stand_down`](Lanes::stand_down), lest a message wait here instead of with another worker.
 
 use std::time::Duration;
@@ -38,6 +38,24 @@ pub enum LaneError {
     Closed(Lane),
 }
 
+/// Which lanes are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    /// All three.
+    All,
+    /// All but the lowest.
+    Upper,
+}
+
+impl Which {
+    fn range(self) -> std::ops::Range<usize> {
+        match self {
+            Self::All => 0..3,
+            Self::Upper => 0..2,
+        }
+    }
+}
+
 /// The lanes of one service.
 #[derive(Debug)]
 pub(super) struct Lanes {
@@ -52,6 +70,8 @@ struct LaneInbox {
     requests: String,
     sweep: Option<(String, Subscriber)>,
     park: Option<(String, Subscriber)>,
+    /// Messages that waited at the server when it last told.
+    waiting: u64,
     /// When the server was last heard about the parked request; `None` when none is parked.
     parked: Option<Instant>,
 }
@@ -73,6 +93,7 @@ impl Lanes {
             requests: format!("$JS.API.CONSUMER.MSG.NEXT.{}.{lane}", service.stream()),
             sweep: None,
             park: None,
+            waiting: 0,
             parked: None,
         });
         Self {
@@ -82,47 +103,71 @@ impl Lanes {
         }
     }
 
-    /// Gives at least one and at most `most` messages to `take`, waiting as long as there are none. Safe to cancel.
-    pub(super) async fn next(&mut self, most: usize, mut take: impl FnMut(Message)) -> Result<(), LaneError> {
-        loop {
-            let mut got = 0;
-            for lane in &mut self.lanes {
-                if let Some(message) = lane.parked_now()? {
-                    got += 1;
-                    take(message);
-                }
+    /// How many messages wait at the server, as far as the last ones told.
+    pub(super) fn waiting(&self, which: Which) -> u64 {
+        self.lanes[which.range()].iter().map(|lane| lane.waiting).sum()
+    }
+
+    /// Gives up to `most` messages that are there now to `take`: each lane its share, all asked at once; then what nobody
+    /// took to whoever has more, most urgent first. Safe to cancel.
+    pub(super) async fn sweep(
+        &mut self,
+        which: Which,
+        most: usize,
+        mut take: impl FnMut(Message),
+    ) -> Result<(), LaneError> {
+        let mut got = 0;
+        for lane in &mut self.lanes {
+            if let Some(message) = lane.parked_now()? {
+                got += 1;
+                take(message);
             }
-            // First each lane its share, all asked at once; then what nobody took goes to whoever has more, most urgent
-            // first.
-            let shares = self.share.deal(most.saturating_sub(got));
-            for (lane, (_, places)) in self.lanes.iter_mut().zip(shares) {
+        }
+        let places = most.saturating_sub(got);
+        let shares = match which {
+            Which::All => self.share.deal(places),
+            Which::Upper => self.share.deal_upper(places),
+        };
+        for (lane, (_, places)) in self.lanes.iter_mut().zip(shares) {
+            lane.ask(&self.client, places).await?;
+        }
+        let mut empty = [false; 3];
+        for (i, (_, places)) in shares.into_iter().enumerate() {
+            let taken = self.lanes[i].collect(places, &mut take).await?;
+            empty[i] = taken < places;
+            got += taken;
+        }
+        for (lane, empty) in self.lanes[which.range()].iter_mut().zip(empty) {
+            if !empty {
+                let places = most.saturating_sub(got);
                 lane.ask(&self.client, places).await?;
+                got += lane.collect(places, &mut take).await?;
             }
-            let mut empty = [false; 3];
-            for (i, (_, places)) in shares.into_iter().enumerate() {
-                let taken = self.lanes[i].collect(places, &mut take).await?;
-                empty[i] = taken < places;
-                got += taken;
-            }
-            for (lane, empty) in self.lanes.iter_mut().zip(empty) {
-                if !empty {
-                    let places = most.saturating_sub(got);
-                    lane.ask(&self.client, places).await?;
-                    got += lane.collect(places, &mut take).await?;
-                }
-            }
-            if got > 0 {
-                return Ok(());
-            }
-            for lane in &mut self.lanes {
-                lane.park(&self.client).await?;
-            }
-            let (arrived, _, _) = select_all(self.lanes.iter_mut().map(|lane| lane.wait().boxed())).await;
-            if let Some(message) = arrived? {
+        }
+        Ok(())
+    }
+
+    /// Waits for a message on any lane and gives it to `take`, with what has come on the others. Safe to cancel.
+    pub(super) async fn park(
+        &mut self,
+        which: Which,
+        mut take: impl FnMut(Message),
+    ) -> Result<(), LaneError> {
+        for lane in &mut self.lanes {
+            if let Some(message) = lane.parked_now()? {
                 take(message);
                 return Ok(());
             }
         }
+        let lanes = &mut self.lanes[which.range()];
+        for lane in lanes.iter_mut() {
+            lane.park(&self.client).await?;
+        }
+        let (arrived, _, _) = select_all(lanes.iter_mut().map(|lane| lane.wait().boxed())).await;
+        if let Some(message) = arrived? {
+            take(message);
+        }
+        Ok(())
     }
 
     /// Takes the parked requests back. What arrived on them meanwhile is handed back to the server at once.
@@ -184,10 +229,14 @@ impl LaneInbox {
                 Ok(arrived) => match read(lane, arrived)? {
                     Arrival::Message(message) => {
                         got += 1;
+                        self.waiting = behind(&message);
                         take(message);
                     }
                     Arrival::Heartbeat => {}
-                    Arrival::End => break,
+                    Arrival::End => {
+                        self.waiting = 0;
+                        break;
+                    }
                 },
                 Err(_) => {
                     // The server has lost the request (a reconnect, a new leader). A new inbox, so that an end that
@@ -230,6 +279,7 @@ impl LaneInbox {
             match read(self.lane, arrived)? {
                 Arrival::Message(message) => {
                     self.parked = None;
+                    self.waiting = behind(&message);
                     return Ok(Some(message));
                 }
                 Arrival::Heartbeat => self.parked = Some(Instant::now()),
@@ -259,6 +309,7 @@ impl LaneInbox {
                     Arrival::Heartbeat => self.parked = Some(Instant::now()),
                     Arrival::Message(message) => {
                         self.parked = None;
+                        self.waiting = behind(&message);
                         return Ok(Some(message));
                     }
                     Arrival::End => {
@@ -287,6 +338,12 @@ async fn open<'a>(
             Ok(closed.insert((name, subscriber)))
         }
     }
+}
+
+/// How many messages wait in the lane of this one.
+fn behind(message: &Message) -> u64 {
+    let reply = message.reply.as_deref();
+    reply.and_then(crate::delivery::pending).unwrap_or(0)
 }
 
 /// Tells messages from the server's words about the request.

@@ -13,6 +13,14 @@ pub(super) struct Share {
 }
 
 impl Share {
+    /// Deals out `places` to the upper lanes only.
+    pub(super) fn deal_upper(&mut self, places: usize) -> [(Lane, usize); 3] {
+        let mut dealt = self.deal(places);
+        dealt[0].1 += dealt[2].1;
+        dealt[2].1 = 0;
+        dealt
+    }
+
     /// Deals out `places`, most urgent lane first.
     pub(super) fn deal(&mut self, places: usize) -> [(Lane, usize); 3] {
         let total: i64 = WEIGHTS.iter().map(|(_, weight)| weight).sum();

@@ -8,6 +8,7 @@ use shared::event::{EventId, Tenant};
 use shared::failure::Reason;
 use shared::schedule::{Scheduled, publish_at};
 use shared::subject::{headers, without};
+use shared::telemetry::propagation::millis;
 
 use crate::delivery::Delivery;
 use crate::pool::Pool;
@@ -20,13 +21,16 @@ pub(super) async fn keep(
     failure: Option<(&Reason, u32)>,
     pool: &Pool,
 ) -> Result<(), PublishError> {
-    let mut map = without(delivery.headers(), &[]);
+    let mut map = without(delivery.headers(), &[headers::PLANNED]);
+    let at = SystemTime::now() + after;
     map.insert(headers::ACCEPTED, delivery.accepted().to_string());
     if let Some((reason, failed)) = failure {
         let mut history = delivery.history();
         history.push(Attempt::now(reason));
         map.insert(headers::HISTORY, history_header(&history));
         map.insert(headers::ATTEMPTS, failed.to_string());
+    } else {
+        map.insert(headers::PLANNED, millis(at).to_string());
     }
     let (lane, tenant) = delivery.lane_and_tenant();
     let message = Scheduled {
@@ -37,7 +41,7 @@ pub(super) async fn keep(
         id: &EventId::new(id).unwrap_or_else(|_| delivery.fallback_id(&pool.stream)),
         // The same message redelivered makes the same schedule; each later message of the event another.
         turn: &delivery.sequence.to_string(),
-        at: SystemTime::now() + after,
+        at,
         headers: map,
         payload: delivery.payload(),
     };
