@@ -1,11 +1,17 @@
 //! The command line.
 
+mod look;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use shared::event::{EventId, Key, Priority, Tenant};
 use shared::subject::Service;
+
+pub(crate) use look::{
+    Explain, Limits, LimitsList, LimitsReset, LimitsSet, LimitsShadow, LimitsShow, Turned,
+};
 
 /// Runs and looks after a fleet for integration events.
 #[derive(Debug, Parser)]
@@ -18,6 +24,8 @@ Start with:
   weir publish github --type call --data '{\"path\":\"/zen\"}'
                  an event, from another terminal
   weir status    what waits where
+  weir explain github
+                 why it waits, and until when
 
 Exit codes: 0 done, 1 failed, 64 wrong arguments or settings."
 )]
@@ -37,6 +45,11 @@ pub(crate) enum Command {
     /// List, show and replay dead letters.
     #[command(subcommand)]
     Dlq(Dlq),
+    /// List, show and change the limits while the fleet runs.
+    #[command(subcommand)]
+    Limits(Limits),
+    /// Say where an event is or what a service waits for, why, and until when.
+    Explain(Explain),
 }
 
 /// Where the fleet is: a flag wins over its WEIR_* variable, and that over the fleet that `weir up` runs here.

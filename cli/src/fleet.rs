@@ -103,6 +103,7 @@ impl Environment for Overlay {
 /// A fleet that commands can speak with.
 pub(crate) struct Reached {
     pub(crate) fleet: Fleet,
+    pub(crate) redis_url: String,
     pub(crate) postgres_url: Option<String>,
     pub(crate) client: async_nats::Client,
     pub(crate) js: jetstream::Context,
@@ -113,6 +114,8 @@ pub(crate) struct Reached {
 /// What is known of a fleet before anything is asked.
 pub(crate) struct Settings {
     pub(crate) fleet: Fleet,
+    /// Where its buckets are.
+    pub(crate) redis_url: String,
     /// Its database, if one is known.
     pub(crate) postgres_url: Option<String>,
     /// Services of the running `weir up`, where this is its fleet.
@@ -123,12 +126,22 @@ pub(crate) struct Settings {
 
 /// Reads the settings and connects to NATS, or says within seconds that it does not answer.
 pub(crate) async fn reach(place: &Where, postgres_url: Option<&str>) -> Result<Reached, Failure> {
+    reach_all(place, postgres_url, None).await
+}
+
+/// The same, for a command that may be told where Redis is.
+pub(crate) async fn reach_all(
+    place: &Where,
+    postgres_url: Option<&str>,
+    redis_url: Option<&str>,
+) -> Result<Reached, Failure> {
     let Settings {
         fleet,
+        redis_url,
         postgres_url,
         services,
         unnamed,
-    } = settings(place, postgres_url)?;
+    } = settings_of(place, postgres_url, redis_url)?;
     if unnamed && let Some(folder) = &place.folder {
         let folder = folder.display();
         return Err(Failure::Failed(format!(
@@ -147,6 +160,7 @@ pub(crate) async fn reach(place: &Where, postgres_url: Option<&str>) -> Result<R
     })?;
     Ok(Reached {
         fleet,
+        redis_url,
         postgres_url,
         client,
         js,
@@ -156,16 +170,26 @@ pub(crate) async fn reach(place: &Where, postgres_url: Option<&str>) -> Result<R
 
 /// The fleet's settings: those of flags and variables, else those of a running `weir up`.
 pub(crate) fn settings(place: &Where, postgres_url: Option<&str>) -> Result<Settings, Failure> {
+    settings_of(place, postgres_url, None)
+}
+
+fn settings_of(
+    place: &Where,
+    postgres_url: Option<&str>,
+    redis_url: Option<&str>,
+) -> Result<Settings, Failure> {
     let mut environment = Overlay::default();
     let running = running(place.folder.as_deref());
     if let Some(running) = &running {
         environment.fallback("WEIR_NATS_URL", &running.nats_url);
+        environment.fallback("WEIR_REDIS_URL", &running.redis_url);
         environment.fallback("WEIR_POSTGRES_URL", &running.postgres_url);
         environment.fallback("WEIR_SERVICES", running.services.join(","));
     }
     for (name, flag) in [
         ("WEIR_NATS_URL", place.nats_url.as_deref()),
         ("WEIR_POSTGRES_URL", postgres_url),
+        ("WEIR_REDIS_URL", redis_url),
     ] {
         if let Some(value) = flag {
             environment.set(name, value);
@@ -177,6 +201,7 @@ pub(crate) fn settings(place: &Where, postgres_url: Option<&str>) -> Result<Sett
         .all(|value| value.trim().is_empty());
     let mut reader = Reader::new(&environment);
     let fleet = Fleet::read(&mut reader);
+    let redis_url = reader.url("WEIR_REDIS_URL", "redis://127.0.0.1:6379", &["redis", "rediss"]);
     let postgres_url = reader.url("WEIR_POSTGRES_URL", "", &["postgres", "postgresql"]);
     let postgres_url = Some(postgres_url).filter(|url| !url.is_empty());
     let services = running
@@ -184,6 +209,7 @@ pub(crate) fn settings(place: &Where, postgres_url: Option<&str>) -> Result<Sett
         .map(|running| running.services);
     let settings = Settings {
         fleet,
+        redis_url,
         postgres_url,
         services,
         unnamed,

@@ -1,9 +1,13 @@
-//! `weir`: run the fleet on this machine, publish events, look at queues, list and replay dead letters.
+//! `weir`: run the fleet on this machine, publish events, look at queues and limits, change limits, say why something waits,
+//! list and replay dead letters.
 
 mod args;
 mod dlq;
+mod explain;
 mod failure;
 mod fleet;
+mod limits;
+mod moment;
 mod publish;
 mod status;
 mod tables;
@@ -40,6 +44,8 @@ fn main() -> ExitCode {
             Command::Publish(publish) => publish::run(publish).await,
             Command::Status(status) => status::run(status).await,
             Command::Dlq(dlq) => Box::pin(dlq::run(dlq)).await,
+            Command::Limits(limits) => Box::pin(limits::run(limits)).await,
+            Command::Explain(explain) => Box::pin(explain::run(explain)).await,
         }
     });
     // A blocking read of standard input must not keep the process.

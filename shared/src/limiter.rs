@@ -2,6 +2,8 @@
 //! taken together or none is.
 
 pub mod bucket;
+mod keys;
+pub mod live;
 mod rule;
 
 use std::collections::HashSet;
@@ -13,6 +15,7 @@ use redis::aio::ConnectionManager;
 use serde::{Deserialize, Serialize};
 
 pub use bucket::{Bucket, Report, State};
+pub use keys::Keys;
 pub use rule::{Limit, Rule};
 
 /// How long a worker's word about the calls it holds is believed.

@@ -27,6 +27,8 @@ pub const RETRY_SCHEDULED: &str = "retry.sched";
 pub const RETRY_DUE: &str = "retry.due";
 /// Key-value bucket in which schedulers elect their leader.
 pub const LEADER_BUCKET: &str = "weir_leader";
+/// Key-value bucket of the limits that are changed while workers run; see [`crate::limiter::live`].
+pub const LIMITS_BUCKET: &str = "weir_limits";
 
 /// The headers that Weir reads and writes. Read them with [`header`], whatever their case.
 pub mod headers {
@@ -159,6 +161,16 @@ impl Service {
     /// Where its dead letters lie.
     pub fn dead(&self) -> String {
         format!("{DEAD}.{}", self.0)
+    }
+
+    /// The key in [`LIMITS_BUCKET`] under which people say what limits it is to have.
+    pub fn limits_set(&self) -> String {
+        format!("set.{}", self.0)
+    }
+
+    /// The key in [`LIMITS_BUCKET`] under which its workers say what limits it has.
+    pub fn limits_now(&self) -> String {
+        format!("now.{}", self.0)
     }
 
     /// Where a retry of this message waits, a subject of its own (the server keeps one schedule a subject), and

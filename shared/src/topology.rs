@@ -16,8 +16,8 @@ use async_nats::jetstream::{self, kv};
 
 use crate::config::fleet::Streams;
 use crate::subject::{
-    DEAD, DEAD_STREAM, EVENTS, EXHAUSTED_ADVISORY, EXHAUSTED_CONSUMER, EXHAUSTED_STREAM, LEADER_BUCKET, Lane,
-    RETRY_DUE, RETRY_SCHEDULED, RETRY_STREAM, Service,
+    DEAD, DEAD_STREAM, EVENTS, EXHAUSTED_ADVISORY, EXHAUSTED_CONSUMER, EXHAUSTED_STREAM, LEADER_BUCKET,
+    LIMITS_BUCKET, Lane, RETRY_DUE, RETRY_SCHEDULED, RETRY_STREAM, Service,
 };
 
 /// Version of the topology, kept in the streams' metadata under [`SCHEMA_KEY`].
@@ -102,6 +102,24 @@ pub async fn leader_bucket(js: &jetstream::Context, streams: &Streams) -> Result
     js.create_key_value(config)
         .await
         .map_err(TopologyError::of(format!("bucket {LEADER_BUCKET}")))
+}
+
+/// The bucket of limits that are changed while workers run.
+pub async fn limits_bucket(js: &jetstream::Context, streams: &Streams) -> Result<kv::Store, TopologyError> {
+    // Looked for first: one that is there stays as it is, whatever the settings say by now.
+    if let Ok(bucket) = js.get_key_value(LIMITS_BUCKET).await {
+        return Ok(bucket);
+    }
+    let config = kv::Config {
+        bucket: LIMITS_BUCKET.into(),
+        description: "Weir: limits changed while workers run".into(),
+        history: 1,
+        num_replicas: streams.replicas,
+        ..Default::default()
+    };
+    js.create_key_value(config)
+        .await
+        .map_err(TopologyError::of(format!("bucket {LIMITS_BUCKET}")))
 }
 
 fn base(name: String, streams: &Streams) -> Config {

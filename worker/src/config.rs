@@ -104,7 +104,7 @@ impl Config {
         let ahead = reader.duration(
             "WEIR_WORKER_AHEAD",
             Duration::from_millis(100),
-            Duration::ZERO..=Duration::from_secs(1),
+            Duration::ZERO..=Duration::from_millis(500),
         );
         let limits_full = reader.with(
             "WEIR_LIMITS_START",

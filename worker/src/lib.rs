@@ -9,6 +9,7 @@ pub mod delivery;
 pub mod forecast;
 pub mod handler;
 pub mod limits;
+pub mod live;
 pub mod metrics;
 pub mod outbound;
 pub mod outcome;
@@ -142,13 +143,19 @@ pub async fn run(
         pools.push(Arc::new(make_pool().assemble(make).map_err(failed)?));
     }
     // Not before the deadline's hand-back time, for a start that hangs is ended by the token.
-    if shutdown
-        .run_until_cancelled(prepare(&config, &js, database.as_ref()))
-        .await
-        .is_some()
-    {
+    let prepared = async {
+        prepare(&config, &js, database.as_ref()).await;
+        for pool in &pools {
+            live::catch_up(pool, config.ahead).await;
+        }
+    };
+    if shutdown.run_until_cancelled(prepared).await.is_some() {
         started.cancel();
         for pool in &pools {
+            let (followed, ahead) = (Arc::clone(pool), config.ahead);
+            tasks.spawn("limits", OnEnd::Restart, OnShutdown::Abort, move || {
+                live::follow(Arc::clone(&followed), ahead)
+            });
             let (pool, stop) = (Arc::clone(pool), shutdown.clone());
             tasks.spawn("pull", OnEnd::Stop, OnShutdown::Wait, move || {
                 pull::pull(Arc::clone(&pool), stop.clone())

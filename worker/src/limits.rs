@@ -5,6 +5,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use shared::limiter::{Charge, Rule};
 
+/// The limit that each tenant has for itself, where one is set.
+pub const TENANT: &str = "tenant";
+
 /// A limit as it is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Set {
@@ -55,10 +58,15 @@ impl Limits {
     pub fn change(&self, table: Table) {
         let base = table
             .iter()
-            .filter(|(name, _)| !self.apart.contains(&name.as_str()))
+            .filter(|(name, _)| !self.is_apart(name))
             .map(|(name, set)| self.make(name, *set, 1))
             .collect();
         *self.now.write().unwrap_or_else(PoisonError::into_inner) = Now { table, base };
+    }
+
+    /// Whether only some calls fall under the limit of this name, or each of many buckets is for some.
+    pub fn is_apart(&self, name: &str) -> bool {
+        name == TENANT || self.apart.contains(&name) || name.contains(':')
     }
 
     /// What every call falls under.

@@ -11,6 +11,7 @@ use tracing::Instrument;
 
 use crate::delivery::Delivery;
 use crate::handler::Completion;
+use crate::limits::TENANT;
 use crate::outcome::{self, Verdict};
 use crate::pool::Pool;
 use crate::quota::{Ticket, Wait};
@@ -75,7 +76,9 @@ async fn attempt(
     } else {
         SHORT_NAP
     };
-    let charges = pool.handler.charges(event, &pool.limits);
+    let mut charges = pool.handler.charges(event, &pool.limits);
+    let tenant = event.tenant.as_ref().map_or("", |tenant| tenant.as_str());
+    charges.extend(pool.limits.charge_of(TENANT, tenant, 1));
     let in_turn = delivery.planned().is_some();
     let turn = match pool.quota.turn(ticket, charges, patience, in_turn).await {
         Ok(turn) => turn,

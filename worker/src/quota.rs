@@ -5,9 +5,11 @@ pub mod away;
 mod book;
 mod turn;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use shared::limiter::{Ask, Charge, Grant, Limiter};
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -24,12 +26,13 @@ pub use turn::{Ticket, Turn};
 
 /// What the last look said is believed for so long.
 const FRESH: Duration = Duration::from_millis(20);
-/// Tickets booked at once lie at most this far from each other: at high rates many, at low ones few.
-const BLOCK: Duration = Duration::from_millis(20);
+/// Tickets booked at once lie at most this far from each other (half of how far ahead they are booked, if that is less):
+/// at high rates many, at low ones few. A worker that is killed takes so much of the rate with it.
+const BLOCK: Duration = Duration::from_millis(50);
 /// Most calls decided in one round trip.
 const BATCH: usize = 512;
 /// How long reports wait for a question to ride on.
-const RIDE: Duration = Duration::from_millis(20);
+const RIDE: Duration = Duration::from_millis(5);
 /// How often calls under way are looked at, and reports told that found none.
 const LOOK: Duration = Duration::from_millis(50);
 /// How often a worker shows that it lives.
@@ -106,6 +109,8 @@ struct Desk {
     wake: Notify,
     /// A refusal does not wait for a question to ride on.
     urgent: Notify,
+    /// A call begins: there will be something to look at.
+    stir: Notify,
     seen_open: Mutex<Option<Instant>>,
     forecast: Mutex<Forecast>,
     /// How far apart calls of the lowest lane must be, and since when.
@@ -122,6 +127,7 @@ impl Quota {
             gate: tokio::sync::Mutex::default(),
             wake: Notify::new(),
             urgent: Notify::new(),
+            stir: Notify::new(),
             seen_open: Mutex::default(),
             forecast: Mutex::default(),
             lowest: Mutex::default(),
@@ -278,6 +284,9 @@ impl Desk {
         if base.is_empty() || seen.is_some_and(|seen| seen.elapsed() < FRESH) {
             return Ok(());
         }
+        if self.away.away().is_some() {
+            return if self.away.shares() { Ok(()) } else { Err(gone()) };
+        }
         match self.ask(&base, 0).await {
             Ok((grant, ..)) if grant.start <= self.parts.ahead => {
                 *self.seen_open.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
@@ -302,28 +311,39 @@ impl Desk {
                 return Err(Wait { after, why });
             }
             let spare = book.spare(most, now);
+            if spare.is_empty()
+                && let Some(booked) = book.booked_until(now).filter(|booked| *booked > self.parts.ahead)
+            {
+                return Err(Wait {
+                    after: booked.saturating_sub(self.parts.ahead / 2),
+                    why: limit(&base, Some(0)),
+                });
+            }
             if !spare.is_empty() {
-                return Ok(spare
-                    .into_iter()
-                    .map(|slot| Ticket::new(self, Some(slot)))
-                    .collect());
+                book.hand_out(spare.len(), BLOCK, now);
+                let ticket = |slot| Ticket::new(self, &mut book, Some(slot));
+                return Ok(spare.into_iter().map(ticket).collect());
             }
         }
         if base.is_empty() {
-            return Ok((0..most).map(|_| Ticket::new(self, None)).collect());
+            let mut book = self.book();
+            return Ok((0..most).map(|_| Ticket::new(self, &mut book, None)).collect());
         }
-        let (grant, asked, answered) = match self.ask(&base, most as u32).await {
+        // At high rates those that are about to be wanted come along, unless they count while they wait.
+        let soon = self.book().hand_out(0, BLOCK, now);
+        let want = if base.iter().any(counts_flights) {
+            most
+        } else {
+            most.max(soon)
+        };
+        let answer = match self.away.away() {
+            None => self.ask(&base, want as u32).await,
+            // Whether Redis is back is looked at elsewhere.
+            Some(_) => Err(gone()),
+        };
+        let (grant, asked, answered) = match answer {
             Ok(answer) => answer,
-            Err(wait) => {
-                return match self.away.pass(&base) {
-                    Ok(()) => {
-                        self.parts.metrics.shared.inc();
-                        Ok(vec![Ticket::new(self, None)])
-                    }
-                    Err(Some(after)) => Err(Wait { after, ..wait }),
-                    Err(None) => Err(wait),
-                };
-            }
+            Err(wait) => return self.without_redis(&base, wait),
         };
         if grant.calls == 0 {
             return Err(Wait {
@@ -334,9 +354,29 @@ impl Desk {
                 why: limit(&base, grant.which),
             });
         }
-        let generation = self.book().generation;
-        let slots = Slot::of(&grant, &base, asked, answered, generation);
-        Ok(slots.map(|slot| Ticket::new(self, Some(slot))).collect())
+        let mut book = self.book();
+        book.booked(answered + grant.due(grant.calls - 1));
+        let mut slots = Slot::of(&grant, &base, asked, answered, book.generation);
+        let taken: Vec<_> = slots.by_ref().take(most).collect();
+        let mut tickets = Vec::with_capacity(taken.len());
+        for slot in taken {
+            tickets.push(Ticket::new(self, &mut book, Some(slot)));
+        }
+        book.hand_out(tickets.len(), BLOCK, answered);
+        slots.for_each(|slot| book.keep(slot, answered));
+        Ok(tickets)
+    }
+
+    /// A ticket under the policy for Redis being away, if it has one.
+    fn without_redis(self: &Arc<Self>, base: &[Charge], wait: Wait) -> Result<Vec<Ticket>, Wait> {
+        match self.away.pass(base) {
+            Ok(()) => {
+                self.parts.metrics.shared.inc();
+                Ok(vec![Ticket::new(self, &mut self.book(), None)])
+            }
+            Err(Some(after)) => Err(Wait { after, ..wait }),
+            Err(None) => Err(wait),
+        }
     }
 
     /// A ticket for each of so many askers, as far as they go.
@@ -354,64 +394,77 @@ impl Desk {
     /// Takes what single calls fall under beside the service's limits: calls under the same limits in one round trip,
     /// first come first served.
     async fn extras(self: &Arc<Self>, asked: Vec<Vec<Charge>>) -> Vec<Result<Turn, Wait>> {
-        let mut groups: Vec<(Vec<Charge>, Vec<usize>)> = Vec::new();
-        let mut answers: Vec<_> = asked.iter().map(|_| Err(gone())).collect();
-        for (i, charges) in asked.into_iter().enumerate() {
-            match groups.iter_mut().find(|(group, _)| *group == charges) {
-                Some((_, members)) => members.push(i),
-                None => groups.push((charges, vec![i])),
-            }
+        let mut groups: HashMap<Vec<Arc<str>>, Vec<usize>> = HashMap::new();
+        for (i, charges) in asked.iter().enumerate() {
+            let keys = charges.iter().map(|charge| Arc::clone(&charge.key)).collect();
+            groups.entry(keys).or_default().push(i);
         }
-        for (charges, members) in groups {
-            let _gate = self.gate.lock().await;
-            let (reports, held) = self.to_tell(&charges);
-            let ask = Ask {
-                calls: members.len() as u32,
-                ..Ask::default()
-            };
-            let asked = Instant::now();
-            self.parts.metrics.trips.inc();
-            match self.parts.limiter.take(&charges, &reports, &held, ask).await {
-                Ok(grant) => {
-                    self.count(&grant.over);
-                    for (n, i) in members.into_iter().enumerate() {
-                        answers[i] = if n < grant.calls as usize {
-                            let parts = charges.iter().zip(&grant.marks).map(|(charge, (push, total))| {
-                                let before = n as f64 * f64::from(charge.cost);
-                                Part::own(charge.clone(), asked, (*push, total + before))
-                            });
-                            Ok(Turn::new(self, self.book().fly(parts.collect())))
-                        } else {
-                            Err(Wait {
-                                after: grant.start.max(grant.step).max(Duration::from_millis(1)),
-                                why: limit(&charges, grant.which),
-                            })
-                        };
-                    }
-                }
-                Err(error) => {
-                    self.book().still_owed(&charges, &reports);
-                    let wait = self.unavailable(&error);
-                    for i in members {
-                        answers[i] = Err(wait.clone());
-                    }
-                }
-            }
+        let (count, asked) = (asked.len(), &asked);
+        let asking = groups.into_values().map(|members| async move {
+            let turns = self.turns(&asked[members[0]], members.len()).await;
+            members.into_iter().zip(turns).collect::<Vec<_>>()
+        });
+        let mut answers: Vec<_> = (0..count).map(|_| Err(gone())).collect();
+        for (i, turn) in join_all(asking).await.into_iter().flatten() {
+            answers[i] = turn;
         }
         answers
+    }
+
+    /// Takes these limits for so many calls, as far as they go.
+    async fn turns(self: &Arc<Self>, charges: &[Charge], calls: usize) -> Vec<Result<Turn, Wait>> {
+        if self.away.away().is_some() {
+            return (0..calls).map(|_| Err(gone())).collect();
+        }
+        let _gate = if charges.iter().any(counts_flights) {
+            Some(self.gate.lock().await)
+        } else {
+            None
+        };
+        let (reports, held) = self.to_tell(charges);
+        let ask = Ask {
+            calls: calls as u32,
+            ..Ask::default()
+        };
+        let asked = Instant::now();
+        self.parts.metrics.trips.inc();
+        let grant = match self.parts.limiter.take(charges, &reports, &held, ask).await {
+            Ok(grant) => grant,
+            Err(error) => {
+                self.book().still_owed(charges, &reports);
+                let wait = self.unavailable(&error);
+                return (0..calls).map(|_| Err(wait.clone())).collect();
+            }
+        };
+        self.count(&grant.over);
+        let turn = |n: usize| {
+            if n >= grant.calls as usize {
+                return Err(Wait {
+                    after: grant.start.max(grant.step).max(Duration::from_millis(1)),
+                    why: limit(charges, grant.which),
+                });
+            }
+            let parts = charges.iter().zip(&grant.marks).map(|(charge, (push, total))| {
+                let before = n as f64 * f64::from(charge.cost);
+                Part::own(charge.clone(), asked, (*push, total + before))
+            });
+            Ok(Turn::new(self, self.book().fly(parts.collect())))
+        };
+        (0..calls).map(turn).collect()
     }
 
     /// Asks for up to `calls` under the service's limits: the answer, when it was asked and when it came.
     async fn ask(&self, base: &[Charge], calls: u32) -> Result<(Grant, Instant, Instant), Wait> {
         let _gate = self.gate.lock().await;
         if self.away.settle() {
+            // Calls were made that Redis has not heard of.
             self.parts.limiter.start_anew(&base[0].key);
         }
         let (reports, held) = self.to_tell(base);
         let ask = Ask {
             calls,
             ahead: self.parts.ahead,
-            block: BLOCK.min(self.parts.ahead),
+            block: BLOCK.min(self.parts.ahead / 2),
         };
         let asked = Instant::now();
         self.parts.metrics.trips.inc();
@@ -442,6 +495,8 @@ impl Desk {
     }
 
     fn unavailable(&self, error: &shared::limiter::Unavailable) -> Wait {
+        self.away.lost();
+        self.stir.notify_one();
         self.parts.metrics.away.inc();
         tracing::warn!(%error, policy = if self.away.shares() { "share" } else { "stop" }, "Redis cannot be asked for limits");
         gone()
@@ -474,42 +529,55 @@ impl Desk {
     /// Tells Redis what no question carries: late arrivals, refusals, calls that are over.
     async fn report(self: Arc<Self>, end: CancellationToken) {
         let mut shown = None::<Instant>;
-        let mut renewed = Instant::now();
+        while !end.is_cancelled() {
+            self.something_to_do(&end).await;
+            if end.is_cancelled() {
+                self.book().clear();
+            }
+            let base = self.parts.limits.base();
+            let show = shown.is_none_or(|shown| shown.elapsed() > PRESENCE) && !base.is_empty();
+            let holds = base.iter().any(counts_flights);
+            let away = self.away.away().is_some();
+            if self.book().owes() || holds && (show || end.is_cancelled()) || away && !base.is_empty() {
+                self.flush(if holds || away { &base } else { &[] }).await;
+            }
+            if show && !away {
+                shown = Some(Instant::now());
+                if let Ok(workers) = self.parts.limiter.workers(&base[0].key).await {
+                    self.away.workers(workers);
+                }
+            }
+        }
+    }
+
+    /// Waits until there is something to tell, or to look at.
+    async fn something_to_do(&self, end: &CancellationToken) {
         loop {
             let busy = {
                 let mut book = self.book();
                 book.note_overdue(Instant::now()) || book.owes()
             };
-            let pause = if busy { LOOK } else { PRESENCE };
-            let woken = async {
+            let (away, holds) = (
+                self.away.away().is_some(),
+                self.parts.limits.base().iter().any(counts_flights),
+            );
+            let pause = if away {
+                AWAY_PAUSE
+            } else if busy {
+                LOOK
+            } else {
+                PRESENCE
+            };
+            let ended = async {
                 self.wake.notified().await;
                 tokio::time::sleep(RIDE).await;
             };
-            let ended = tokio::select! {
-                () = woken => false,
-                () = self.urgent.notified() => false,
-                () = tokio::time::sleep(pause) => false,
-                () = end.cancelled() => true,
-            };
-            if ended {
-                self.book().clear();
-            }
-            let base = self.parts.limits.base();
-            let holds = base.iter().any(counts_flights);
-            let renew = holds && renewed.elapsed() > PRESENCE;
-            if self.book().owes() || ended && holds || renew {
-                renewed = Instant::now();
-                self.flush(if holds { &base } else { &[] }).await;
-            }
-            if ended {
-                return;
-            }
-            if self.away.shares() && shown.is_none_or(|shown| shown.elapsed() > PRESENCE) && !base.is_empty()
-            {
-                shown = Some(Instant::now());
-                if let Ok(workers) = self.parts.limiter.workers(&base[0].key).await {
-                    self.away.workers(workers);
-                }
+            tokio::select! {
+                () = ended, if holds => return,
+                () = self.urgent.notified() => return,
+                () = self.stir.notified(), if !busy && !away => {}
+                () = tokio::time::sleep(pause) => return,
+                () = end.cancelled() => return,
             }
         }
     }
@@ -529,14 +597,17 @@ impl Desk {
             (charges, reports, held)
         };
         self.parts.metrics.trips.inc();
-        if let Err(error) = self
+        match self
             .parts
             .limiter
             .take(&charges, &reports, &held, Ask::default())
             .await
         {
-            self.book().still_owed(&charges, &reports);
-            tracing::debug!(%error, "reports on limits are told later");
+            Ok(_) => self.away.found(),
+            Err(error) => {
+                self.book().still_owed(&charges, &reports);
+                self.unavailable(&error);
+            }
         }
     }
 }

@@ -1,22 +1,43 @@
-//! Two workers, one bucket, a provider that counts.
+//! Workers, one bucket, a provider that counts; and all that may go wrong between them.
+
+mod at_once;
+mod keys;
+mod lower;
+mod proxy;
+mod redis;
+mod refused;
+mod worker_killed;
 
 use std::time::Duration;
 
-use loadtest::provider::{ProviderConfig, Window};
+use loadtest::provider::{ProviderConfig, Shape, Window};
 use serde_json::json;
+use shared::event::Event;
 
-use super::world::World;
+use super::world::{World, calls};
+
+/// Fifty calls a second, for the fleet.
+const FIFTY: [(&str, &str); 2] = [
+    ("WEIR_SERVICE_GITHUB_LIMIT", "50 per second, burst 5"),
+    ("WEIR_SERVICE_GITHUB_LIMITS", "none"),
+];
+
+/// A provider that allows fifty calls in any second, wherever it begins.
+fn fifty_in_any_second() -> ProviderConfig {
+    let mut limits = ProviderConfig::default();
+    limits.github.core = Window::per_second(50);
+    limits.github.shape = Shape::Sliding;
+    limits
+}
+
+/// Work for `github`.
+fn reads(count: usize) -> impl Iterator<Item = Event> {
+    calls(count, &json!({"path": "/user"}))
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_workers_under_one_bucket_never_break_the_limit() {
-    let mut limits = ProviderConfig::default();
-    limits.github.core = Window::per_second(50);
-    limits.github.shape = loadtest::provider::Shape::Sliding;
-    let settings = [
-        ("WEIR_SERVICE_GITHUB_LIMIT", "50 per second, burst 5"),
-        ("WEIR_SERVICE_GITHUB_LIMITS", "none"),
-    ];
-    let mut world = World::new(limits, &settings).await;
+    let mut world = World::new(fifty_in_any_second(), &FIFTY).await;
     let ingest = world.fleet.start("ingest").await.unwrap();
     // More than ten seconds' worth of work, so that both workers are always at the limit.
     for _ in 0..450 {

@@ -8,6 +8,7 @@
 //! within the last T. Why that suffices: the calls of a window (w, w + T] have slots between w and the end of the
 //! last one, which is early by e; the slots and the idle time between them fill that span, so `sum of costs x interval
 //! <= T + e - idle <= T`. Idleness is remembered in two halves of T (`prev`, `cur`); what is older counts as busy.
+//! (So a burst of more than half the calls is there at once only for those who ask for it at once.)
 //! A bucket that refills at a constant rate has to be slower by its burst for ever to keep the same promise.
 //!
 //! **Arrivals.** A call reaches the provider later than it was let go. Whoever calls measures how late at most (until
@@ -21,7 +22,8 @@
 //!
 //! **Ceiling.** What the provider says is left until its reset, as the total of grants that must not be exceeded.
 //! **Blocked.** Until when the provider wants no call.
-//! **Birth.** What happened before this Redis knew of calls is taken for a bucket just emptied.
+//! **Birth.** What happened before this Redis knew of calls is taken for a bucket just emptied, by slots that were booked
+//! as far ahead as slots are.
 
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -30,8 +32,14 @@ use super::Rule;
 
 /// Rounding that is not a difference.
 const NEAR: f64 = 0.5;
+/// How far two words about the same reset may lie apart.
+const COARSE: f64 = 1_500_000.0;
 /// Longest push that one report may cause.
 const LONGEST_PUSH: f64 = 1_000_000.0;
+/// How far ahead of time a slot can have been booked: nobody asks for more.
+pub const LONGEST_AHEAD: f64 = 600_000.0;
+/// After a birth, so long no call is counted as ended: every worker says in this time what it has under way.
+const CONFIRMED: f64 = 10_000_000.0;
 /// The Unix epoch on the limiter's clock, which counts from 2026-01-01 so that a double keeps fractions.
 pub const EPOCH: f64 = 1_767_225_600_000_000.0;
 
@@ -122,6 +130,10 @@ pub struct State {
     pub reset: f64,
     /// Calls that a limit in shadow would have held up.
     pub over: f64,
+    /// What it was written under: a paced rule's interval; -2 for a window, -3 for calls at a time; 0
+    /// when nobody has noted it.
+    #[serde(default)]
+    pub unit: f64,
 }
 
 /// See [`State::place`].
@@ -150,7 +162,39 @@ impl Default for Place {
     }
 }
 
+impl Bucket {
+    /// See [`State::unit`].
+    fn unit(&self) -> f64 {
+        match self {
+            Self::Paced { interval, .. } => *interval,
+            Self::Window { .. } => -2.0,
+            Self::AtOnce { .. } => -3.0,
+        }
+    }
+}
+
 impl State {
+    /// The state under a rule that may have been changed while the bucket lived: as many calls as before stand in line;
+    /// a bucket of another kind starts anew, a paced one emptied. What the provider said holds on.
+    fn under(mut self, bucket: Bucket, now: f64) -> Self {
+        let unit = bucket.unit();
+        let known = self.unit.abs() > 0.0;
+        if known && (self.unit - unit).abs() > 0.0 {
+            if self.unit > 0.0 && unit > 0.0 {
+                self.place = Place::Time(now + (self.time() - now).max(0.0) * unit / self.unit);
+            } else {
+                (self.place, self.epoch) = match bucket {
+                    Bucket::Paced { interval, slack, .. } => (Place::Time(now + slack + interval), now),
+                    Bucket::Window { .. } => (Place::Time(0.0), 0.0),
+                    Bucket::AtOnce { .. } => (Place::Holders(Vec::new()), 0.0),
+                };
+                (self.prev, self.cur) = (0.0, 0.0);
+            }
+        }
+        self.unit = unit;
+        self
+    }
+
     fn time(&self) -> f64 {
         match self.place {
             Place::Time(time) => time,
@@ -184,9 +228,11 @@ pub struct Report {
     pub pause: f64,
     /// What the total of grants must not exceed until the reset.
     pub ceiling: f64,
+    /// What the provider said was left.
+    pub left: f64,
     /// In how long the provider counts anew; 0 for no ceiling.
     pub reset: f64,
-    /// By how much a ceiling has to be below what our own limit allows until the reset to count.
+    /// By how much `left` has to be below what our own limit allows until the reset, for the ceiling to count.
     pub tolerance: f64,
 }
 
@@ -218,14 +264,17 @@ pub struct Part {
 
 impl Part {
     /// A bucket as it was saved, or one that was never seen.
-    pub fn new(bucket: Bucket, cost: u32, saved: Option<State>, born: f64) -> Self {
+    pub fn new(bucket: Bucket, cost: u32, saved: Option<State>, born: f64, now: f64) -> Self {
+        let unit = bucket.unit();
+        let saved = saved.map(|state| state.under(bucket, now));
         let state = match (bucket, saved) {
             (Bucket::Paced { interval, slack, .. }, saved) => {
-                let emptied = born + slack + interval;
+                let emptied = born + LONGEST_AHEAD + slack + interval;
                 match saved {
                     None => State {
                         place: Place::Time(emptied),
                         epoch: born,
+                        unit,
                         ..State::default()
                     },
                     Some(old) if old.epoch < born => State {
@@ -238,7 +287,10 @@ impl Part {
                     Some(state) => state,
                 }
             }
-            (_, saved) => saved.unwrap_or_default(),
+            (_, saved) => saved.unwrap_or(State {
+                unit,
+                ..State::default()
+            }),
         };
         Self {
             bucket,
@@ -274,13 +326,17 @@ impl Part {
         }
         if report.reset > 0.0 {
             let reset = now + report.reset;
-            let newer = now >= s.reset || reset > s.reset + (report.reset / 8.0).max(1_500_000.0);
-            if let (true, Bucket::Window { period, .. }) = (newer, self.bucket) {
-                s.place = Place::Time(now + report.reset.min(period));
+            let newer = now >= s.reset || reset > s.reset + (report.reset / 8.0).max(COARSE);
+            if let Bucket::Window { period, .. } = self.bucket {
+                let edge = now + report.reset.min(period);
+                // Resets are told in whole seconds: what is near our own edge is our own edge.
+                if (edge - s.time()).abs() > COARSE {
+                    s.place = Place::Time(edge);
+                }
             }
             let own = self.until(now, reset);
             let s = &mut self.state;
-            if report.ceiling < own - report.tolerance {
+            if report.left < own - report.tolerance {
                 (s.ceiling, s.reset) = if newer {
                     (report.ceiling, reset)
                 } else {
@@ -292,13 +348,16 @@ impl Part {
         }
     }
 
-    /// What the total of grants may come to until `reset` by our own limit; what a window allows is the provider's word.
+    /// What our own limit grants from now until `reset`.
     fn until(&self, now: f64, reset: f64) -> f64 {
-        let Bucket::Paced { interval, period, .. } = self.bucket else {
-            return f64::MAX;
-        };
-        let slots = reset - self.state.time().max(now) + self.idle(now).3;
-        self.state.total + slots.clamp(0.0, period) / interval
+        let time = self.state.time();
+        match self.bucket {
+            Bucket::Paced { interval, period, .. } => {
+                (reset - time.max(now) + self.idle(now).3).clamp(0.0, period) / interval
+            }
+            Bucket::Window { calls, .. } if now < time => calls - self.state.epoch,
+            Bucket::Window { calls, .. } | Bucket::AtOnce { calls } => calls,
+        }
     }
 
     /// The first moment from `u` on at which a call may start, as far as can be said at `u`.
@@ -313,7 +372,9 @@ impl Part {
                 aligned,
             } => self.window_first(u, calls, period, guard, aligned),
             Bucket::AtOnce { calls } => {
-                if calls > s.held(u) {
+                if u < self.born + CONFIRMED {
+                    self.born + CONFIRMED
+                } else if calls > s.held(u) {
                     u
                 } else {
                     u + 20_000.0

@@ -3,7 +3,7 @@
 -- KEYS[1] holds since when this Redis knows of calls. ARGV[1], msgpack: {want, ahead, block,
 -- token, anew, full, holder, keys}.
 local want, ahead, block, token, anew, full, holder, keys = unpack(cmsgpack.unpack(ARGV[1]))
-local EPOCH, NEAR = 1767225600000000, 0.5
+local EPOCH, NEAR, COARSE, LONGEST_AHEAD, CONFIRMED = 1767225600000000, 0.5, 1500000, 600000, 10000000
 local max, min, floor, ceil = math.max, math.min, math.floor, math.ceil
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2] - EPOCH
@@ -15,14 +15,14 @@ if not mark or anew or (token ~= '' and known ~= token) then
   redis.call('SET', KEYS[1], cmsgpack.pack({born, token}))
 end
 
--- State of any kind: 2 push, 6 blocked, 7 total, 8 ceiling, 9 reset, 10 over.
+-- State of any kind: 2 push, 6 blocked, 7 total, 8 ceiling, 9 reset, 10 over, 11 unit.
 -- Paced: 1 tat, 3 epoch, 4 prev, 5 cur. Window: 1 edge, 3 used. At once: 1 holders {id, calls, until, ...}.
 local paced, window, at_once = {}, {}, {}
 
 -- k.a: interval, k.b: period, k.c: slack.
 function paced.load(k, s)
-  local emptied = born + k.c + k.a
-  if not s then return {emptied, 0, born, 0, 0, 0, 0, 0, 0, 0} end
+  local emptied = born + LONGEST_AHEAD + k.c + k.a
+  if not s then return {emptied, 0, born, 0, 0, 0, 0, 0, 0, 0, k.unit} end
   if s[3] < born then s[1], s[3], s[4], s[5] = max(s[1], emptied), born, 0, 0 end
   return s
 end
@@ -54,12 +54,12 @@ function paced.book(k, s, u, n, last)
 end
 function paced.till(k, s, reset)
   local _, _, _, idle = paced.idle(k, s, now)
-  return s[7] + max(0, min(reset - max(s[1], now) + idle, k.b)) / k.a
+  return max(0, min(reset - max(s[1], now) + idle, k.b)) / k.a
 end
 function paced.keep(k, s) return max(s[1] - now, 0) + k.b end
 
 -- k.a: calls, k.b: period, k.c: guard, k.d: aligned.
-function window.load(_, s) return s or {0, 0, 0, 0, 0, 0, 0, 0, 0, 0} end
+function window.load(k, s) return s or {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, k.unit} end
 function window.cap(k, u) return u < born + k.b and floor(k.a * (u - born) / k.b) or k.a end
 function window.next_edge(k, u) return (floor((u + EPOCH) / k.b) + 1) * k.b - EPOCH end
 function window.first(k, s, u)
@@ -86,12 +86,13 @@ function window.book(k, s, u, n)
   if u >= s[1] then s[1], s[3] = k.d and window.next_edge(k, u) or u + k.b + k.c, 0 end
   s[3] = s[3] + n * k.cost
 end
+function window.till(k, s) return now < s[1] and k.a - s[3] or k.a end
 function window.left(k, s) return now < s[1] and k.a - s[3], s[1] - now end
 function window.keep(k, s) return max(s[1] - now, 0) + k.b end
 
 -- k.a: calls, k.b: held by the asker, k.c: how long they are believed to be held.
 function at_once.load(k, s)
-  s = s or {{}, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+  s = s or {{}, 0, 0, 0, 0, 0, 0, 0, 0, 0, k.unit}
   local others, free = {}, k.a - k.b
   for h = 1, #s[1], 3 do
     if s[1][h] ~= holder and s[1][h + 2] > now then
@@ -103,7 +104,10 @@ function at_once.load(k, s)
   at_once.book(k, s, now, 0)
   return s
 end
-function at_once.first(k, _, u) return k.free > 0 and u or u + 20000 end
+function at_once.first(k, _, u)
+  if u < born + CONFIRMED then return born + CONFIRMED end
+  return k.free > 0 and u or u + 20000
+end
 function at_once.room(k) return k.free, k.free, 0 end
 function at_once.book(k, s, _, n)
   if n > 0 and k.b > 0 then for _ = 1, 3 do s[1][#s[1]] = nil end end
@@ -111,14 +115,26 @@ function at_once.book(k, s, _, n)
     s[1][#s[1] + 1], s[1][#s[1] + 2], s[1][#s[1] + 3] = holder, k.b + n, now + k.c
   end
 end
+function at_once.till(k) return k.a end
 function at_once.keep(k) return k.c end
 
 local kinds, saved, all = {paced, window, at_once}, redis.call('MGET', unpack(KEYS, 2)), {}
 for i, raw in ipairs(keys) do
   local k = {kind = kinds[raw[1]], cost = raw[2], shadow = raw[3], a = raw[4], b = raw[5], c = raw[6], d = raw[7]}
-  local s = k.kind.load(k, saved[i] and cmsgpack.unpack(saved[i]))
+  k.unit = raw[1] == 1 and k.a or -raw[1]
+  local old = saved[i] and cmsgpack.unpack(saved[i])
+  if old and (old[11] or 0) ~= 0 and old[11] ~= k.unit then
+    if old[11] > 0 and k.unit > 0 then
+      old[1] = now + max(0, old[1] - now) * k.unit / old[11]
+    else
+      old[1] = k.kind == paced and now + k.c + k.a or k.kind == window and 0 or {}
+      old[3], old[4], old[5] = k.kind == paced and now or 0, 0, 0
+    end
+  end
+  if old then old[11] = k.unit end
+  local s = k.kind.load(k, old)
   if raw[8] then
-    local late, unused, settle, pause, ceiling, reset, tolerance = unpack(raw[8])
+    local late, unused, settle, pause, ceiling, left, reset, tolerance = unpack(raw[8])
     k.changed = true
     if late > s[2] then
       local more = min(late - s[2], 1000000)
@@ -133,10 +149,10 @@ for i, raw in ipairs(keys) do
     end
     if pause > 0 then s[6] = max(s[6], now + pause) end
     if reset > 0 then
-      local newer = now >= s[9] or now + reset > s[9] + max(1500000, reset / 8)
-      if k.kind == window and newer then s[1] = now + min(reset, k.b) end
-      local own = k.kind.till and k.kind.till(k, s, now + reset) - tolerance
-      if not own or ceiling < own then
+      local newer = now >= s[9] or now + reset > s[9] + max(COARSE, reset / 8)
+      local edge = now + min(reset, k.b)
+      if k.kind == window and math.abs(edge - s[1]) > COARSE then s[1] = edge end
+      if left < k.kind.till(k, s, now + reset) - tolerance then
         if newer then s[8], s[9] = ceiling, now + reset else s[8] = min(s[8], ceiling) end
       elseif newer then
         s[8], s[9] = 0, 0

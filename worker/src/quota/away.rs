@@ -3,13 +3,15 @@
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use shared::limiter::{Bucket, Charge};
 
+/// After so long without Redis nothing is left of what was booked: what lies furthest ahead, and how long it lasts.
+const SHARE_AFTER: Duration = Duration::from_millis(1_000);
 /// The share of a limit that all workers together use while they cannot agree.
 const SHARE: f64 = 0.5;
 
@@ -50,6 +52,8 @@ pub(super) struct Away {
     policy: Policy,
     /// Workers that shared the limit when Redis was last asked.
     workers: AtomicU32,
+    /// Since when Redis has not answered.
+    since: Mutex<Option<Instant>>,
     /// Whether calls were made that Redis has not heard of.
     owing: AtomicBool,
     share: Mutex<Option<(Duration, DefaultDirectRateLimiter)>>,
@@ -60,9 +64,29 @@ impl Away {
         Self {
             policy,
             workers: AtomicU32::new(1),
+            since: Mutex::new(None),
             owing: AtomicBool::new(false),
             share: Mutex::new(None),
         }
+    }
+
+    /// Redis has not answered.
+    pub(super) fn lost(&self) {
+        self.since().get_or_insert_with(Instant::now);
+    }
+
+    /// Redis has answered.
+    pub(super) fn found(&self) {
+        *self.since() = None;
+    }
+
+    /// For how long Redis has not answered; `None` when it does.
+    pub(super) fn away(&self) -> Option<Duration> {
+        self.since().map(|since| since.elapsed())
+    }
+
+    fn since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether calls go on without Redis.
@@ -85,13 +109,21 @@ impl Away {
         if !self.shares() {
             return Err(None);
         }
+        // What the workers have booked comes first.
+        let left = SHARE_AFTER.saturating_sub(self.away().unwrap_or_default());
+        if !left.is_zero() {
+            return Err(Some(left));
+        }
         let interval = interval(base, self.known_workers());
         let mut share = self.share.lock().unwrap_or_else(PoisonError::into_inner);
         if share.as_ref().is_none_or(|(known, _)| *known != interval) {
             let quota = Quota::with_period(interval)
                 .ok_or(None)?
                 .allow_burst(NonZeroU32::MIN);
-            *share = Some((interval, RateLimiter::direct(quota)));
+            let limiter = RateLimiter::direct(quota);
+            // Nobody knows when the last call was: the first one waits like the others.
+            let _ = limiter.check();
+            *share = Some((interval, limiter));
         }
         let Some((_, limiter)) = share.as_ref() else {
             return Err(None);
@@ -143,8 +175,18 @@ mod tests {
         assert!(near(interval(&base, 4), 1.6), "{:?}", interval(&base, 4));
         let away = Away::new(Policy::Share);
         away.workers(4);
-        assert_eq!(away.pass(&base), Ok(()));
-        assert!(away.pass(&base).unwrap_err().unwrap() > Duration::from_secs(1));
+        assert!(
+            away.pass(&base).unwrap_err().unwrap() > Duration::from_millis(900),
+            "booked tickets first"
+        );
+        *away.since() = Instant::now().checked_sub(SHARE_AFTER);
+        assert!(
+            away.pass(&base).unwrap_err().unwrap() > Duration::from_secs(1),
+            "no call at once"
+        );
+        assert!(!away.settle());
+        let quick = [charge("1_000_000 per second", 1)];
+        while away.pass(&quick).is_err() {}
         assert!(away.settle() && !away.settle());
         assert_eq!(Away::new(Policy::Stop).pass(&base), Err(None));
     }

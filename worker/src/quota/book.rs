@@ -40,21 +40,90 @@ pub(super) struct Part {
 #[derive(Debug)]
 pub(super) struct Flight {
     parts: Vec<Part>,
+    begun: Instant,
     /// Whether it is late beyond what counts, and that has been reported.
     overdue: bool,
+}
+
+/// The quickest answer of the last minute or two: no call is under way for less after its arrival.
+#[derive(Debug, Default)]
+struct Quickest {
+    now: Option<(Instant, Duration)>,
+    before: Duration,
+}
+
+impl Quickest {
+    fn saw(&mut self, took: Duration, now: Instant) {
+        match &mut self.now {
+            Some((since, least)) if now.duration_since(*since) < Duration::from_secs(60) => {
+                *least = took.min(*least);
+            }
+            Some((since, least)) => (*since, self.before, *least) = (now, *least, took),
+            None => self.now = Some((now, took)),
+        }
+    }
+
+    fn least(&self) -> Duration {
+        self.now
+            .map_or(Duration::ZERO, |(_, least)| least.min(self.before))
+    }
+}
+
+/// A report that waits to be told.
+#[derive(Debug)]
+struct Owed {
+    charge: Charge,
+    report: Report,
+    /// Its times count from here.
+    since: Instant,
+}
+
+impl Owed {
+    /// The report as it is now.
+    fn told(self, now: Instant) -> (Charge, Report) {
+        let age = now.saturating_duration_since(self.since).as_secs_f64() * 1e6;
+        let mut report = self.report;
+        report.pause = (report.pause - age).max(0.0);
+        report.reset = (report.reset - age).max(0.0);
+        (self.charge, report)
+    }
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Book {
     spare: VecDeque<Slot>,
+    /// Tickets in somebody's hands.
+    handed: usize,
     flying: HashMap<u64, Flight>,
     last_flight: u64,
-    owed: BTreeMap<Arc<str>, (Charge, Report)>,
+    quickest: Quickest,
+    owed: BTreeMap<Arc<str>, Owed>,
     queues: HashMap<Arc<str>, Instant>,
     /// Until when a refusal keeps this worker from calling.
     paused: Option<Instant>,
     pub(super) generation: u64,
+    rate: Rate,
+    /// The time of the last slot that was booked.
+    booked: Option<Instant>,
+}
+
+/// How many tickets a second are handed out.
+#[derive(Debug)]
+struct Rate {
+    since: Instant,
+    count: usize,
+    a_second: f64,
+}
+
+impl Default for Rate {
+    fn default() -> Self {
+        Self {
+            since: Instant::now(),
+            count: 0,
+            a_second: 0.0,
+        }
+    }
 }
 
 /// Until how long after its time a slot may be used.
@@ -65,10 +134,10 @@ fn lasts(base: &[Charge]) -> Duration {
     })
 }
 
-/// How late a call without an answer is taken to be at most: the answer of a slow API comes long after the call's
-/// arrival. A tenth of the period, at most 250 ms.
+/// How late a call is taken to be at most that is long without an answer: an API can be slow at times. A quarter of the
+/// period, at most 500 ms.
 fn longest_way(period: Duration) -> Duration {
-    (period / 10).min(Duration::from_millis(250))
+    (period / 4).min(Duration::from_millis(500))
 }
 
 impl Slot {
@@ -119,13 +188,14 @@ impl Part {
         }
     }
 
-    /// What the pushes of the bucket must come to when this call arrived no later than at `now`.
-    fn late(&self, now: Instant) -> f64 {
+    /// What the pushes of the bucket must come to when this call arrived no later than `quickest` before `now`.
+    fn late(&self, now: Instant, quickest: Duration) -> f64 {
         let Some(period) = self.charge.rule.period() else {
             return 0.0;
         };
         let way = now
             .saturating_duration_since(self.booked)
+            .saturating_sub(quickest)
             .min(longest_way(period));
         let beyond = way.saturating_sub(slack_of_way(period));
         if beyond.is_zero() {
@@ -152,7 +222,7 @@ impl Book {
                 .flying
                 .values()
                 .filter(|flight| flight.parts.iter().any(|part| falls(&part.charge)));
-            (spare + flying.count()) as u32
+            (spare + self.handed + flying.count()) as u32
         };
         charges.iter().map(held).collect()
     }
@@ -170,9 +240,41 @@ impl Book {
         self.spare.drain(..most).collect()
     }
 
+    /// The last slot that was booked has this time.
+    pub(super) fn booked(&mut self, until: Instant) {
+        self.booked = Some(until);
+    }
+
+    /// How far ahead slots have been booked already: nobody gets one sooner.
+    pub(super) fn booked_until(&self, now: Instant) -> Option<Duration> {
+        self.booked?.checked_duration_since(now)
+    }
+
+    /// So many tickets are handed out: how many are in a time of `block` of late.
+    pub(super) fn hand_out(&mut self, tickets: usize, block: Duration, now: Instant) -> usize {
+        let passed = now.saturating_duration_since(self.rate.since).as_secs_f64();
+        if passed > 0.1 {
+            self.rate.a_second = self.rate.count as f64 / passed;
+            (self.rate.since, self.rate.count) = (now, 0);
+        }
+        self.rate.count += tickets;
+        (self.rate.a_second * block.as_secs_f64()) as usize
+    }
+
+    /// A ticket is in somebody's hands.
+    pub(super) fn hand(&mut self) {
+        self.handed += 1;
+    }
+
+    /// A ticket is used, or comes back.
+    pub(super) fn unhand(&mut self) {
+        self.handed = self.handed.saturating_sub(1);
+    }
+
     /// Keeps a slot for another call, or gives it back when it is of no use any more.
     pub(super) fn keep(&mut self, slot: Slot, now: Instant) {
-        if self.void(&slot, now) {
+        // A place among calls at a time that nobody uses is in the way of others.
+        if self.void(&slot, now) || slot.base.iter().any(counts_flights) {
             self.give_back(&slot);
         } else {
             let at = self.spare.partition_point(|other| other.due <= slot.due);
@@ -196,6 +298,7 @@ impl Book {
         self.last_flight += 1;
         let flight = Flight {
             parts,
+            begun: Instant::now(),
             overdue: false,
         };
         self.flying.insert(self.last_flight, flight);
@@ -228,13 +331,16 @@ impl Book {
         let Some(flight) = self.flying.remove(&number) else {
             return false;
         };
+        self.quickest
+            .saw(now.saturating_duration_since(flight.begun), now);
         self.note_late(&flight.parts, now);
         flight.parts.iter().any(|part| counts_flights(&part.charge))
     }
 
     fn note_late(&mut self, parts: &[Part], now: Instant) {
+        let quickest = self.quickest.least();
         for part in parts {
-            let late = part.late(now);
+            let late = part.late(now, quickest);
             if late > 0.0 {
                 let report = self.owe(&part.charge);
                 report.late = report.late.max(late);
@@ -261,24 +367,34 @@ impl Book {
 
     /// What is owed to this bucket, to be added to.
     pub(super) fn owe(&mut self, charge: &Charge) -> &mut Report {
-        let (_, report) = self
-            .owed
-            .entry(Arc::clone(&charge.key))
-            .or_insert_with(|| (charge.clone(), Report::default()));
-        report
+        let now = Instant::now();
+        let owed = self.owed.entry(Arc::clone(&charge.key)).or_insert_with(|| Owed {
+            charge: charge.clone(),
+            report: Report::default(),
+            since: now,
+        });
+        if now > owed.since {
+            // All times in a report count from one moment.
+            let age = now.duration_since(owed.since).as_secs_f64() * 1e6;
+            owed.report.pause = (owed.report.pause - age).max(0.0);
+            owed.report.reset = (owed.report.reset - age).max(0.0);
+            owed.since = now;
+        }
+        &mut owed.report
     }
 
     /// What is owed to these buckets, now to be told.
     pub(super) fn reports(&mut self, charges: &[Charge]) -> Vec<Option<Report>> {
-        charges
-            .iter()
-            .map(|charge| self.owed.remove(&charge.key).map(|(_, report)| report))
-            .collect()
+        let now = Instant::now();
+        let told = |charge: &Charge| Some(self.owed.remove(&charge.key)?.told(now).1);
+        charges.iter().map(told).collect()
     }
 
     /// All that is owed.
     pub(super) fn all_owed(&mut self) -> Vec<(Charge, Report)> {
-        std::mem::take(&mut self.owed).into_values().collect()
+        let now = Instant::now();
+        let owed = std::mem::take(&mut self.owed);
+        owed.into_values().map(|owed| owed.told(now)).collect()
     }
 
     /// Whether something is owed.
@@ -296,7 +412,8 @@ impl Book {
             new.settle += old.settle;
             new.pause = new.pause.max(old.pause);
             if new.reset == 0.0 || (old.reset > 0.0 && old.ceiling < new.ceiling) {
-                (new.ceiling, new.reset, new.tolerance) = (old.ceiling, old.reset, old.tolerance);
+                (new.ceiling, new.left) = (old.ceiling, old.left);
+                (new.reset, new.tolerance) = (old.reset, old.tolerance);
             }
         }
     }

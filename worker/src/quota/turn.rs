@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use shared::limiter::Charge;
 
 use super::Desk;
-use super::book::Slot;
+use super::book::{Book, Slot};
 use crate::limits::dimension;
 use crate::outbound::Answer;
 use crate::provider::{Reading, Refusal, UNCOUNTED};
@@ -29,14 +29,18 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    pub(super) fn new(desk: &Arc<Desk>, slot: Option<Slot>) -> Self {
+    pub(super) fn new(desk: &Arc<Desk>, book: &mut Book, slot: Option<Slot>) -> Self {
+        if slot.is_some() {
+            book.hand();
+        }
         let desk = Arc::clone(desk);
         Self { desk, slot }
     }
 
     /// Waits for its time.
     pub(super) async fn due(&self) {
-        if let Some(slot) = &self.slot {
+        // A timer takes a millisecond to find out that its time has passed.
+        if let Some(slot) = self.slot.as_ref().filter(|slot| slot.due > Instant::now()) {
             tokio::time::sleep_until(slot.due.into()).await;
         }
     }
@@ -46,6 +50,9 @@ impl Ticket {
     pub(super) fn go(mut self, turn: Option<Turn>) -> Option<Turn> {
         let slot = self.slot.take();
         let mut book = self.desk.book();
+        if slot.is_some() {
+            book.unhand();
+        }
         if let Some(slot) = &slot
             && book.void(slot, Instant::now())
         {
@@ -71,7 +78,11 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some(slot) = self.slot.take() {
-            self.desk.book().keep(slot, Instant::now());
+            let mut book = self.desk.book();
+            book.unhand();
+            book.keep(slot, Instant::now());
+            drop(book);
+            self.desk.wake.notify_one();
         }
     }
 }
@@ -85,6 +96,7 @@ pub struct Turn {
 
 impl Turn {
     pub(super) fn new(desk: &Arc<Desk>, flight: u64) -> Self {
+        desk.stir.notify_one();
         let desk = Arc::clone(desk);
         Self { desk, flight }
     }
@@ -133,6 +145,7 @@ impl Turn {
             };
             let report = book.owe(charge);
             report.ceiling = total + left;
+            report.left = left;
             report.reset = reset * 1e6;
             report.tolerance = if limit < calls {
                 0.0

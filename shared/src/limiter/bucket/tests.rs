@@ -12,7 +12,7 @@ fn run(rule: &str, born: f64, asks: &[(f64, u32, u32, bool)], block: f64) -> Vec
     let (mut now, mut starts) = (1e12, Vec::new());
     for (pause, want, cost, hand_back) in asks {
         now += pause;
-        let mut parts = [Part::new(bucket, *cost, state.take(), born)];
+        let mut parts = [Part::new(bucket, *cost, state.take(), born, now)];
         let granted = take(now, &mut parts, f64::from(*want), 100_000.0, block);
         let made = if *hand_back {
             granted.calls / 2.0
@@ -155,7 +155,7 @@ fn a_burst_follows_idleness_and_only_idleness() {
 #[test]
 fn late_arrivals_push_the_line_once() {
     let rule: Rule = "50 per second".parse().unwrap();
-    let mut parts = [Part::new(rule.into(), 1, None, 0.0)];
+    let mut parts = [Part::new(rule.into(), 1, None, 0.0, 1e12)];
     take(1e12, &mut parts, 1.0, 0.0, 0.0);
     let before = parts[0].state.clone();
     for late in [30_000.0, 30_000.0, 20_000.0] {
@@ -181,12 +181,13 @@ fn late_arrivals_push_the_line_once() {
 #[test]
 fn a_provider_that_allows_less_is_believed_until_its_reset() {
     let rule: Rule = "5000 per hour, burst 100".parse().unwrap();
-    let mut parts = [Part::new(rule.into(), 1, None, 0.0)];
+    let mut parts = [Part::new(rule.into(), 1, None, 0.0, 1e12)];
     let now = 1e12;
     let first = take(now, &mut parts, 10.0, 0.0, 0.0);
     assert_eq!(first.calls, 10.0);
     let said = |left: f64, reset: f64| Report {
         ceiling: 10.0 + left,
+        left,
         reset,
         tolerance: 50.0,
         ..Report::default()

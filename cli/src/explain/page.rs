@@ -1,0 +1,399 @@
+//! What is known of an event, in sentences: where it is, why, and what there is to do. Pure.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use shared::dead_letter::Attempt;
+use shared::event::EventId;
+use shared::subject::{Lane, Service};
+use shared::telemetry::propagation::rfc3339;
+
+use super::find::MOST;
+use crate::moment;
+use crate::terminal::{Span, clean};
+
+/// Characters of a text from outside.
+const TEXT: usize = 300;
+
+/// All that was found.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    pub(super) rows: Vec<Row>,
+    /// Failed attempts, newest first.
+    pub(super) tried: Vec<Tried>,
+    pub(super) waiting: Vec<Waiting>,
+    pub(super) put: Vec<Put>,
+    pub(super) buried: Vec<Buried>,
+    pub(super) searched: Vec<Searched>,
+    /// Why the results are not known.
+    pub(super) unknown: Option<String>,
+}
+
+/// A result.
+#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+pub(super) struct Row {
+    pub(super) service: String,
+    pub(super) state: String,
+    pub(super) attempts: i32,
+    pub(super) code: String,
+    pub(super) detail: String,
+    pub(super) took_ms: i64,
+    pub(super) worker: String,
+    pub(super) trace_id: String,
+    pub(super) accepted_ms: i64,
+    pub(super) finished_ms: i64,
+}
+
+/// A failed attempt.
+#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
+pub(super) struct Tried {
+    pub(super) attempt: i32,
+    pub(super) code: String,
+    pub(super) detail: String,
+    pub(super) worker: String,
+    pub(super) at_ms: i64,
+}
+
+/// A message in its service's stream.
+#[derive(Debug, Clone)]
+pub(super) struct Waiting {
+    pub(super) service: Service,
+    pub(super) lane: Lane,
+    pub(super) sequence: u64,
+    /// A worker has had it.
+    pub(super) taken: bool,
+    /// Others of its lane before it.
+    pub(super) before: u64,
+    /// Events of all lanes that go before it.
+    pub(super) ahead: u64,
+    /// Events that workers have.
+    pub(super) in_flight: u64,
+    /// When the server kept it, milliseconds since the Unix epoch.
+    pub(super) kept: u64,
+    /// In how many seconds it may begin, as far as limits tell.
+    pub(super) begins: Option<f64>,
+    /// What is in the way.
+    pub(super) because: Option<String>,
+    pub(super) attempts: u32,
+    pub(super) history: Vec<Attempt>,
+}
+
+/// A message that waits for its time.
+#[derive(Debug, Clone)]
+pub(super) struct Put {
+    pub(super) service: Service,
+    /// Its time has come and it is on its way back.
+    pub(super) due: bool,
+    /// When, milliseconds since the Unix epoch.
+    pub(super) at: Option<u64>,
+    /// Its turn at a limit, milliseconds since the Unix epoch; `None` for a retry.
+    pub(super) planned: Option<u64>,
+    pub(super) attempts: u32,
+    pub(super) history: Vec<Attempt>,
+}
+
+/// A dead letter.
+#[derive(Debug, Clone)]
+pub(super) struct Buried {
+    pub(super) service: Service,
+    pub(super) sequence: u64,
+    pub(super) code: String,
+    pub(super) reason: String,
+    pub(super) attempts: u32,
+    /// Milliseconds since the Unix epoch.
+    pub(super) at: u64,
+    pub(super) history: Vec<Attempt>,
+}
+
+/// A stream that was looked through.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Searched {
+    pub(super) stream: String,
+    pub(super) looked_at: u64,
+    pub(super) total: u64,
+    /// It was not looked through to its end, and nothing was found.
+    pub(super) cut: bool,
+}
+
+impl Report {
+    /// Whether the event was found anywhere.
+    pub(super) fn is_known(&self) -> bool {
+        let found = [
+            self.rows.len(),
+            self.tried.len(),
+            self.waiting.len(),
+            self.put.len(),
+            self.buried.len(),
+        ];
+        found.iter().sum::<usize>() > 0
+    }
+
+    /// One word.
+    pub(super) fn verdict(&self) -> &'static str {
+        if self.rows.iter().any(|row| row.state == "done") {
+            "done"
+        } else if self.waiting.iter().any(|waiting| waiting.taken) {
+            "in_flight"
+        } else if !self.waiting.is_empty() {
+            "waiting"
+        } else if !self.put.is_empty() {
+            "retry"
+        } else if !self.buried.is_empty() || !self.rows.is_empty() {
+            "dead"
+        } else {
+            "unknown"
+        }
+    }
+
+    /// For people.
+    pub(super) fn lines(&self, id: &EventId) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.is_known() {
+            let verdict = self.verdict().replace('_', " ");
+            lines.push(format!("{}: {verdict}", clean(id.as_str(), TEXT)));
+            lines.push(String::new());
+        }
+        lines.extend(self.sentences());
+        let attempts = self.attempts();
+        if !attempts.is_empty() {
+            lines.push(String::new());
+            lines.push("Attempts that failed, newest first:".to_owned());
+            lines.extend(attempts);
+        }
+        if self.is_known()
+            && let Some(why) = &self.unknown
+        {
+            lines.push(String::new());
+            lines.push(format!("What Postgres knows is not shown: {}", clean(why, TEXT)));
+        }
+        lines
+    }
+
+    /// One for each place where it is.
+    fn sentences(&self) -> Vec<String> {
+        let mut all: Vec<String> = Vec::new();
+        all.extend(self.rows.iter().filter(|row| row.state == "done").map(done));
+        all.extend(self.waiting.iter().flat_map(waits));
+        all.extend(self.put.iter().map(put));
+        all.extend(self.buried.iter().map(buried));
+        let gone = self.buried.is_empty() && self.waiting.is_empty() && self.put.is_empty();
+        all.extend(
+            self.rows
+                .iter()
+                .filter(|row| gone && row.state == "dead")
+                .map(died),
+        );
+        if all.is_empty() && self.is_known() {
+            all.push(
+                "Attempts of it are recorded, and no message of it is to be found: it has moved on this very moment, or \
+                 somebody has removed it. Ask once more."
+                    .to_owned(),
+            );
+        }
+        all
+    }
+
+    fn attempts(&self) -> Vec<String> {
+        let line = |at: u64, code: &str, detail: &str, by: &str| {
+            format!(
+                "  {}  {}  {}{by}",
+                moment::since(at),
+                clean(code, 40),
+                clean(detail, 120)
+            )
+        };
+        if !self.tried.is_empty() {
+            let lines = self.tried.iter().map(|tried| {
+                let by = format!("  (worker {})", clean(&tried.worker, 60));
+                line(tried.at_ms as u64, &tried.code, &tried.detail, &by)
+            });
+            return lines.collect();
+        }
+        let histories = [
+            self.waiting.first().map(|waiting| &waiting.history),
+            self.put.first().map(|put| &put.history),
+            self.buried.first().map(|buried| &buried.history),
+        ];
+        let history = histories.into_iter().flatten().next();
+        let lines = history.into_iter().flatten().rev();
+        lines.map(|a| line(a.at, &a.code, &a.detail, "")).collect()
+    }
+
+    /// For programs, without the id.
+    pub(super) fn json(&self) -> Value {
+        json!({
+            "verdict": self.verdict(),
+            "because": self.sentences(),
+            "results": self.rows,
+            "failures": self.tried,
+            "in_stream": self.waiting.iter().map(|w| json!({
+                "service": w.service.as_str(), "lane": w.lane.as_str(), "sequence": w.sequence,
+                "taken": w.taken, "before": w.before, "before_in_all_lanes": w.ahead,
+                "begins_at": w.begins.map(moment::stamp), "attempts": w.attempts, "history": w.history,
+            })).collect::<Vec<_>>(),
+            "scheduled": self.put.iter().map(|p| json!({
+                "service": p.service.as_str(), "at": p.at.map(|at| rfc3339(moment::unix(at))), "due": p.due, "for_a_limit": p.planned.is_some(),
+                "attempts": p.attempts, "history": p.history,
+            })).collect::<Vec<_>>(),
+            "dead_letters": self.buried.iter().map(|b| json!({
+                "service": b.service.as_str(), "sequence": b.sequence, "code": b.code, "reason": b.reason,
+                "attempts": b.attempts, "died_ms": b.at, "history": b.history,
+            })).collect::<Vec<_>>(),
+            "searched": self.searched,
+            "postgres_problem": self.unknown,
+        })
+    }
+}
+
+/// For an event of which nothing was found.
+pub(super) fn nowhere(id: &EventId, report: &Report) -> String {
+    let mut text = format!(
+        "nothing is known of {}: it was never accepted here, or what was known has been removed since",
+        clean(id.as_str(), TEXT)
+    );
+    if let Some(why) = &report.unknown {
+        let _ = write!(
+            text,
+            "\nweir: what is done is not known, for the results cannot be read: {}",
+            clean(why, TEXT)
+        );
+    }
+    for cut in report.searched.iter().filter(|searched| searched.cut) {
+        let _ = write!(
+            text,
+            "\nweir: of the {} messages of {} only the newest {MOST} were looked at",
+            cut.total, cut.stream
+        );
+    }
+    text
+}
+
+fn done(row: &Row) -> String {
+    let attempt = match row.attempts {
+        1 => "at the first attempt".to_owned(),
+        n => format!("at attempt {n}"),
+    };
+    let waited = (row.finished_ms - row.accepted_ms).max(0) as f64 / 1e3;
+    format!(
+        "{} is done with it: {}, {attempt}, {}, {} after it was accepted; the attempt took {} ms, by worker {}.{}",
+        row.service,
+        clean(&row.code, 60),
+        moment::since(row.finished_ms as u64),
+        moment::span(waited).replace("now", "0ms"),
+        row.took_ms,
+        clean(&row.worker, 80),
+        if row.trace_id.bytes().all(|b| b == b'0') {
+            String::new()
+        } else {
+            format!(" Its trace is {}.", clean(&row.trace_id, 40))
+        }
+    )
+}
+
+fn waits(waiting: &Waiting) -> Vec<String> {
+    let Waiting {
+        service,
+        lane,
+        sequence,
+        before,
+        ..
+    } = waiting;
+    let tried = match waiting.attempts {
+        0 => String::new(),
+        1 => ", after one failed attempt".to_owned(),
+        n => format!(", after {n} failed attempts"),
+    };
+    if waiting.taken {
+        return vec![format!(
+            "A worker of {service} has it (message {sequence}, lane {lane}{tried}): it is worked on or waits for its \
+             turn at a limit. There is nothing to do: should that worker have died, another one gets it after \
+             WEIR_STREAM_ACK_WAIT."
+        )];
+    }
+    let others = waiting.ahead.saturating_sub(*before);
+    let others = match others {
+        0 => String::new(),
+        n => format!(", and about {n} of other lanes go first"),
+    };
+    let place = match before {
+        0 => format!("first in lane {lane}"),
+        n => format!("in lane {lane} behind {n}"),
+    };
+    let mut all = vec![format!(
+        "It waits {place} of {service} (message {sequence}{tried}){others}, since {}; {} are in flight.",
+        moment::since(waiting.kept),
+        waiting.in_flight
+    )];
+    all.extend(waiting.because.clone());
+    match waiting.begins {
+        Some(begins) => all.push(format!("It may begin at {}.", moment::until(begins))),
+        None if waiting.because.is_none() => {
+            all.push("No limit is in its way: workers and the API set the pace.".to_owned());
+        }
+        None => {}
+    }
+    all
+}
+
+fn put(put: &Put) -> String {
+    let service = &put.service;
+    if put.due {
+        return format!(
+            "Its time has come: it is on its way back to the stream of {service}. There is nothing to do."
+        );
+    }
+    let at = match put.planned.or(put.at).map(|at| (at, moment::from_now(at))) {
+        Some((_, ahead)) if ahead > 0.0 => moment::until(ahead),
+        Some((at, _)) => moment::since(at),
+        None => "a time that cannot be read".to_owned(),
+    };
+    if put.planned.is_some() {
+        return format!(
+            "It waits for its turn at a limit of {service}, planned for {at}. That is no failed attempt, and there is \
+             nothing to do."
+        );
+    }
+    let last = put.history.last().map_or(String::new(), |last| {
+        format!(" ({}: {})", clean(&last.code, 40), clean(&last.detail, 120))
+    });
+    format!(
+        "{service} has failed on it {}{last}, and tries again at {at}. There is nothing to do.",
+        match put.attempts {
+            0 | 1 => "once".to_owned(),
+            n => format!("{n} times"),
+        }
+    )
+}
+
+fn buried(letter: &Buried) -> String {
+    let Buried {
+        service, sequence, ..
+    } = letter;
+    format!(
+        "{service} has given it up: {}: {}, after {} attempt{}, {}. See `weir dlq show {sequence}`; once the reason is \
+         gone, `weir dlq replay {sequence}`.",
+        clean(&letter.code, 40),
+        clean(&letter.reason, TEXT),
+        letter.attempts,
+        if letter.attempts == 1 { "" } else { "s" },
+        moment::since(letter.at)
+    )
+}
+
+/// Dead, and its letter is not there.
+fn died(row: &Row) -> String {
+    format!(
+        "{} has given it up: {}: {}, after {} attempt{}, {}. Its dead letter is not there any more, so it cannot be \
+         replayed; publish it again if it is wanted.",
+        row.service,
+        clean(&row.code, 40),
+        clean(&row.detail, TEXT),
+        row.attempts,
+        if row.attempts == 1 { "" } else { "s" },
+        format_args!("{} ago", Span(-moment::from_now(row.finished_ms as u64)))
+    )
+}
+
+#[cfg(test)]
+mod tests;

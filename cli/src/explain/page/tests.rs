@@ -1,0 +1,123 @@
+use super::*;
+
+fn github() -> Service {
+    Service::new("github").unwrap()
+}
+
+fn waiting() -> Waiting {
+    Waiting {
+        service: github(),
+        lane: Lane::Normal,
+        sequence: 17,
+        taken: false,
+        before: 42,
+        ahead: 50,
+        in_flight: 20,
+        kept: 0,
+        begins: Some(90.0),
+        because: Some("Calls wait for requests.".into()),
+        attempts: 0,
+        history: Vec::new(),
+    }
+}
+
+#[test]
+fn an_event_in_a_stream_tells_its_place_and_its_time() {
+    let said = waits(&waiting()).join(" ");
+    assert!(
+        said.starts_with("It waits in lane normal behind 42 of github (message 17), and about 8 of other lanes go first, since "),
+        "{said}"
+    );
+    assert!(
+        said.contains("20 are in flight. Calls wait for requests. It may begin at "),
+        "{said}"
+    );
+    let taken = waits(&Waiting {
+        taken: true,
+        attempts: 2,
+        ..waiting()
+    })
+    .join(" ");
+    assert!(
+        taken.starts_with("A worker of github has it (message 17, lane normal, after 2 failed attempts)"),
+        "{taken}"
+    );
+    let free = waits(&Waiting {
+        before: 0,
+        ahead: 0,
+        begins: None,
+        because: None,
+        ..waiting()
+    })
+    .join(" ");
+    assert!(
+        free.starts_with("It waits first in lane normal of github"),
+        "{free}"
+    );
+    assert!(free.ends_with("set the pace."), "{free}");
+}
+
+#[test]
+fn what_waits_for_its_time_says_which_and_hostile_text_is_escaped() {
+    let attempt = Attempt {
+        at: 1,
+        code: "timeout".into(),
+        detail: "\x1b[2Jno answer".into(),
+    };
+    let retry = Put {
+        service: github(),
+        due: false,
+        at: Some(1_900_000_000_000),
+        planned: None,
+        attempts: 2,
+        history: vec![attempt.clone()],
+    };
+    let said = put(&retry);
+    assert!(
+        said.starts_with(
+            "github has failed on it 2 times (timeout: \\u{1b}[2Jno answer), and tries again at 2030-03-17 "
+        ),
+        "{said}"
+    );
+    let turn = Put {
+        planned: Some(1_900_000_000_000),
+        ..retry.clone()
+    };
+    assert!(
+        put(&turn).starts_with("It waits for its turn at a limit of github, planned for 2030-"),
+        "{turn:?}"
+    );
+    let report = Report {
+        put: vec![retry],
+        ..Report::default()
+    };
+    assert_eq!(report.verdict(), "retry");
+    let lines = report.lines(&EventId::new("e-1").unwrap()).join("\n");
+    assert!(
+        lines.starts_with("e-1: retry\n") && lines.contains("Attempts that failed"),
+        "{lines}"
+    );
+    assert!(!lines.contains('\x1b'), "{lines:?}");
+}
+
+#[test]
+fn an_event_that_is_nowhere_says_how_far_was_looked() {
+    let report = Report {
+        searched: vec![Searched {
+            stream: "WEIR_github".into(),
+            looked_at: MOST,
+            total: 2_000_000,
+            cut: true,
+        }],
+        unknown: Some("no Postgres is known".into()),
+        ..Report::default()
+    };
+    let said = nowhere(&EventId::new("e-1").unwrap(), &report);
+    assert_eq!((report.verdict(), report.is_known()), ("unknown", false));
+    assert!(said.contains("nothing is known of e-1"), "{said}");
+    assert!(
+        said.contains("of the 2000000 messages of WEIR_github only the newest 100000"),
+        "{said}"
+    );
+    assert!(said.contains("the results cannot be read"), "{said}");
+}
