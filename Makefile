@@ -30,6 +30,8 @@ bench: setup build ## Measure against the bare operations: rates, latency, memor
 	$(CARGO) bench $(LOCKED) -p worker --bench drain
 	$(CARGO) bench $(LOCKED) -p worker --bench retention
 	$(CARGO) bench $(LOCKED) -p loadtest --bench latency
+	$(CARGO) bench $(LOCKED) -p worker --bench limiter
+	$(CARGO) bench $(LOCKED) -p loadtest --bench limits -- --workers 1,2,4,8 --limit '50 per second, burst 5'
 
 lint: ## Check formatting and lints, warnings included
 	$(CARGO) fmt --all --check

@@ -220,6 +220,15 @@ impl Lane {
         }
     }
 
+    /// Places that it gets out of ten while all lanes have work: the urgent one most, and the lowest never none.
+    pub fn weight(self) -> u8 {
+        match self {
+            Self::High => 6,
+            Self::Normal => 3,
+            Self::Low => 1,
+        }
+    }
+
     fn parse(token: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|lane| lane.as_str() == token)
     }

@@ -420,3 +420,39 @@ async fn rules_are_changed_while_their_buckets_live() {
         }
     }
 }
+
+/// What somebody else has written where a bucket should be counts as nothing.
+#[tokio::test]
+async fn garbage_in_the_place_of_a_bucket_is_a_bucket_of_an_unknown_past() {
+    let (redis, _dir) = redis().await;
+    let limiter = limiter(&redis, "a", true);
+    let mut raw = connect::redis(&redis.url()).unwrap();
+    let nan = rmp_serde::to_vec(&vec![f64::NAN; 11]).unwrap();
+    let words = rmp_serde::to_vec(&vec!["x"; 11]).unwrap();
+    let short = rmp_serde::to_vec(&vec![1.0; 3]).unwrap();
+    for rule in ["10 per second", "10 per second, fixed", "10 at once"] {
+        for garbage in [&b"no msgpack"[..], b"", b"\xc1", &nan, &words, &short] {
+            let charges = [charge("{t:1}:x", rule, 1)];
+            let _: () = redis::cmd("SET")
+                .arg("weir:{t:1}:x")
+                .arg(garbage)
+                .query_async(&mut raw)
+                .await
+                .unwrap();
+            assert_eq!(take(&limiter, &charges, 1).await.calls, 1, "{rule}: {garbage:?}");
+            assert!(take(&limiter, &charges, 1).await.start < Duration::from_secs(3));
+        }
+        let _: () = redis::cmd("RPUSH")
+            .arg("weir:{t:1}:list")
+            .arg("x")
+            .query_async(&mut raw)
+            .await
+            .unwrap();
+        assert_eq!(take(&limiter, &[charge("{t:1}:list", rule, 1)], 1).await.calls, 1);
+        let _: () = redis::cmd("DEL")
+            .arg("weir:{t:1}:list")
+            .query_async(&mut raw)
+            .await
+            .unwrap();
+    }
+}

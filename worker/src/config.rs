@@ -280,8 +280,8 @@ mod tests {
             ("WEIR_SERVICE_GITHUB_LIMITS", "lets no call of 5 through"),
             ("WEIR_SERVICE_HTTP_LIMITS", "burst: has a burst of 0"),
             (
-                "WEIR_WORKER_AHEAD",
-                "a quarter of the period of requests in WEIR_SERVICE_HTTP_LIMIT",
+                "WEIR_SERVICE_HTTP_LIMIT ",
+                "too short a period: WEIR_WORKER_AHEAD is 100ms",
             ),
             ("WEIR_SERVICE_HTTP_REDIS_AWAY", "stop or share"),
             ("WEIR_SERVICE_HTTP_PROVIDER", "anthropic"),

@@ -9,9 +9,6 @@ use crate::limits::buckets::Limit;
 use crate::limits::reading::{Hold, rate};
 use crate::moment;
 
-/// Places that each lane gets out of ten while all have work.
-const SHARES: [(Lane, u64); 3] = [(Lane::High, 6), (Lane::Normal, 3), (Lane::Low, 1)];
-
 /// The limits that every call waits for.
 fn of_every_call(limits: &[Limit]) -> impl Iterator<Item = &Limit> {
     limits.iter().filter(|limit| !limit.shadow && !limit.apart)
@@ -105,12 +102,10 @@ pub(super) fn start_of(limits: &[Limit], n: u64) -> Option<f64> {
 /// How many events go before one that has `before` others of its lane before it, where the lanes hold `waiting`, most
 /// urgent first: while all have work, each lane has its share.
 pub(super) fn ahead_of(lane: Lane, before: u64, waiting: [u64; 3]) -> u64 {
-    let own = SHARES
-        .iter()
-        .find(|(of, _)| *of == lane)
-        .map_or(1, |(_, share)| *share);
-    let others = SHARES.iter().zip(waiting).filter(|((of, _), _)| *of != lane);
-    let others = others.map(|((_, share), waiting)| waiting.min((before + 1).saturating_mul(*share) / own));
+    let own = u64::from(lane.weight());
+    let others = Lane::ALL.into_iter().zip(waiting).filter(|(of, _)| *of != lane);
+    let others =
+        others.map(|(of, waiting)| waiting.min((before + 1).saturating_mul(of.weight().into()) / own));
     before + others.sum::<u64>()
 }
 

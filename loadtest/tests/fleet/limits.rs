@@ -6,6 +6,7 @@ mod lower;
 mod proxy;
 mod redis;
 mod refused;
+mod tokens;
 mod worker_killed;
 
 use std::time::Duration;

@@ -8,8 +8,14 @@ local max, min, floor, ceil = math.max, math.min, math.floor, math.ceil
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2] - EPOCH
 
-local mark, born, known = redis.call('GET', KEYS[1]), nil, nil
-if mark then born, known = unpack(cmsgpack.unpack(mark)) end
+-- What is none of ours counts as missing: a bucket of an unknown past is an empty one.
+local function read(saved, length)
+  local ok, value = pcall(cmsgpack.unpack, saved or '')
+  if ok and type(value) == 'table' and #value >= length then return value end
+end
+
+local mark, born, known = read(redis.call('GET', KEYS[1]), 2), nil, nil
+if mark then born, known = unpack(mark) end
 if not mark or anew or (token ~= '' and known ~= token) then
   born = (full and not mark) and 0 or now
   redis.call('SET', KEYS[1], cmsgpack.pack({born, token}))
@@ -122,7 +128,11 @@ local kinds, saved, all = {paced, window, at_once}, redis.call('MGET', unpack(KE
 for i, raw in ipairs(keys) do
   local k = {kind = kinds[raw[1]], cost = raw[2], shadow = raw[3], a = raw[4], b = raw[5], c = raw[6], d = raw[7]}
   k.unit = raw[1] == 1 and k.a or -raw[1]
-  local old = saved[i] and cmsgpack.unpack(saved[i])
+  local old = read(saved[i], 10)
+  for n = 2, old and 10 or 0 do
+    if type(old[n]) ~= 'number' or old[n] ~= old[n] or old[1] ~= old[1] then old = nil break end
+  end
+  if old and (type(old[1]) == 'table') ~= (old[11] == -3) then old = nil end
   if old and (old[11] or 0) ~= 0 and old[11] ~= k.unit then
     if old[11] > 0 and k.unit > 0 then
       old[1] = now + max(0, old[1] - now) * k.unit / old[11]

@@ -298,24 +298,24 @@ async fn rate(world: &World) {
     let bare = format!("`return 1` in Redis for each, {CALLERS} callers: {script_rate:.0}/s");
     for tasks in [1, CALLERS] {
         let (quota, _) = world.quota(&format!("{{rate:{tasks}}}"), "a", UNREACHED);
-        let (_, batches) = closed_loop(tasks, world.seconds, move |_| {
-            let quota = Arc::clone(&quota);
+        let made = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&made);
+        let begun = Instant::now();
+        closed_loop(tasks, world.seconds, move |_| {
+            let (quota, made) = (Arc::clone(&quota), Arc::clone(&counted));
             async move {
                 let tickets = quota.tickets(BATCH).await.unwrap();
-                assert_eq!(tickets.len(), BATCH);
+                made.fetch_add(tickets.len(), Relaxed);
                 for ticket in tickets {
-                    drop(
-                        quota
-                            .turn(Some(ticket), Vec::new(), PATIENCE, false)
-                            .await
-                            .unwrap(),
-                    );
+                    let turn = quota.turn(Some(ticket), Vec::new(), PATIENCE, false).await;
+                    drop(turn.unwrap());
                 }
             }
         })
         .await;
-        let what = format!("decisions, tickets by {BATCH}, {tasks} tasks");
-        let weir = format!("{:.0}/s", batches * BATCH as f64);
+        let rate = made.load(Relaxed) as f64 / begun.elapsed().as_secs_f64();
+        let what = format!("decisions, tickets by up to {BATCH}, {tasks} tasks");
+        let weir = format!("{rate:.0}/s");
         row(&what, &weir, &bare, ">= 50000/s");
     }
     let (quota, metrics) = world.quota("{rate:endless}", "a", UNREACHED);

@@ -34,24 +34,8 @@ pub(super) fn read(reader: &mut Reader<'_>, prefix: &str, provider: Provider, ah
     }
     for (name, set) in &table {
         let setting = if name == "requests" { &limit } else { &limits };
-        let cost = provider.largest_cost(name);
-        if set.rule.most() < cost {
-            reader.problem(
-                setting,
-                format!(
-                    "{name}: {} lets no call of {cost} through: its burst must be at least that",
-                    set.rule
-                ),
-            );
-        }
-        if set.rule.period().is_some_and(|period| ahead > period / 4) {
-            reader.problem(
-                "WEIR_WORKER_AHEAD",
-                format!(
-                    "is more than a quarter of the period of {name} in {setting} ({})",
-                    set.rule
-                ),
-            );
+        if let Err(what) = crate::live::check(name, set.rule, provider, ahead) {
+            reader.problem(setting, what);
         }
     }
     table

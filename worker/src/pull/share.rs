@@ -3,9 +3,6 @@
 
 use shared::subject::Lane;
 
-/// Places that each lane gets out of ten while all of them have work.
-pub(super) const WEIGHTS: [(Lane, i64); 3] = [(Lane::High, 6), (Lane::Normal, 3), (Lane::Low, 1)];
-
 /// Smooth weighted round robin: over any ten places each lane gets its weight, spread evenly.
 #[derive(Debug, Default)]
 pub(super) struct Share {
@@ -23,10 +20,12 @@ impl Share {
 
     /// Deals out `places`, most urgent lane first.
     pub(super) fn deal(&mut self, places: usize) -> [(Lane, usize); 3] {
-        let total: i64 = WEIGHTS.iter().map(|(_, weight)| weight).sum();
-        let mut dealt = WEIGHTS.map(|(lane, weight)| (lane, places / total as usize * weight as usize));
+        let weights = Lane::ALL.map(|lane| i64::from(lane.weight()));
+        let total: i64 = weights.iter().sum();
+        let rounds = places / total as usize;
+        let mut dealt = Lane::ALL.map(|lane| (lane, rounds * usize::from(lane.weight())));
         for _ in 0..places % total as usize {
-            for (credit, (_, weight)) in self.credit.iter_mut().zip(WEIGHTS) {
+            for (credit, weight) in self.credit.iter_mut().zip(weights) {
                 *credit += weight;
             }
             let next = (0..3)
@@ -58,8 +57,8 @@ mod tests {
                 }
             }
             let all = deals.iter().sum::<usize>() as f64;
-            for (sum, (lane, weight)) in got.iter().zip(WEIGHTS) {
-                let fair = all * weight as f64 / 10.0;
+            for (sum, lane) in got.iter().zip(Lane::ALL) {
+                let fair = all * f64::from(lane.weight()) / 10.0;
                 prop_assert!((*sum as f64 - fair).abs() <= 2.0, "{lane}: {sum} of {all}, fair is {fair}");
             }
         }

@@ -158,9 +158,11 @@ impl Turn {
     fn spent(&self, reading: &Reading, charges: &[(Charge, f64)]) {
         let mut book = self.desk.book();
         for (name, used) in &reading.usage {
-            self.desk.parts.limits.learn(name, *used);
             if let Some((charge, _)) = about(name, charges) {
-                book.owe(charge).settle += *used as f64 - f64::from(charge.cost);
+                // One answer makes a debt of one period at most, whatever it says.
+                let used = (*used).min(charge.rule.calls().into());
+                self.desk.parts.limits.learn(name, used);
+                book.owe(charge).settle += used as f64 - f64::from(charge.cost);
             }
         }
     }

@@ -210,3 +210,31 @@ fn a_provider_that_allows_less_is_believed_until_its_reset() {
     );
     assert_eq!(start(now, &parts).0, now + 30e6);
 }
+
+#[test]
+fn what_a_call_did_not_cost_is_there_for_others() {
+    let rule: Rule = "1000 per second, burst 50".parse().unwrap();
+    let (mut state, mut starts) = (None, Vec::new());
+    for tick in 0..60_000 {
+        let now = 1e12 + 1e3 * f64::from(tick);
+        let mut parts = [Part::new(rule.into(), 20, state.take(), 0.0, now)];
+        let granted = take(now, &mut parts, 1.0, 0.0, 0.0);
+        if granted.calls > 0.0 {
+            let cost = 5 + tick * 7 % 15;
+            let settle = f64::from(cost) - 20.0;
+            parts[0].report(
+                now,
+                &Report {
+                    settle,
+                    ..Report::default()
+                },
+            );
+            starts.push((now, cost as u32));
+        }
+        let [part] = parts;
+        state = Some(part.state);
+    }
+    assert!(fullest(&starts, 1e6) <= 1_000);
+    let used: u32 = starts.iter().map(|(_, cost)| cost).sum();
+    assert!(used >= 57_000, "{used} of 60000");
+}
