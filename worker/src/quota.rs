@@ -3,13 +3,13 @@
 
 pub mod away;
 mod book;
+mod extras;
+mod report;
 mod turn;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
 use shared::limiter::{Ask, Charge, Grant, Limiter};
 use tokio::sync::Notify;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -21,7 +21,7 @@ use crate::limits::Limits;
 use crate::metrics::QuotaMetrics;
 use crate::provider::Provider;
 use away::{Away, Policy};
-use book::{Book, Part, Slot, counts_flights};
+use book::{Book, Slot, counts_flights};
 pub use turn::{Ticket, Turn};
 
 /// What the last look said is believed for so long.
@@ -31,12 +31,6 @@ const FRESH: Duration = Duration::from_millis(20);
 const BLOCK: Duration = Duration::from_millis(50);
 /// Most calls decided in one round trip.
 const BATCH: usize = 512;
-/// How long reports wait for a question to ride on.
-const RIDE: Duration = Duration::from_millis(5);
-/// How often calls under way are looked at, and reports told that found none.
-const LOOK: Duration = Duration::from_millis(50);
-/// How often a worker shows that it lives.
-const PRESENCE: Duration = Duration::from_secs(5);
 /// For how long a forecast holds.
 const FORESEEN: Duration = Duration::from_secs(10);
 /// Pause before Redis is asked again that did not answer.
@@ -391,68 +385,6 @@ impl Desk {
         answers
     }
 
-    /// Takes what single calls fall under beside the service's limits: calls under the same limits in one round trip,
-    /// first come first served.
-    async fn extras(self: &Arc<Self>, asked: Vec<Vec<Charge>>) -> Vec<Result<Turn, Wait>> {
-        let mut groups: HashMap<Vec<Arc<str>>, Vec<usize>> = HashMap::new();
-        for (i, charges) in asked.iter().enumerate() {
-            let keys = charges.iter().map(|charge| Arc::clone(&charge.key)).collect();
-            groups.entry(keys).or_default().push(i);
-        }
-        let (count, asked) = (asked.len(), &asked);
-        let asking = groups.into_values().map(|members| async move {
-            let turns = self.turns(&asked[members[0]], members.len()).await;
-            members.into_iter().zip(turns).collect::<Vec<_>>()
-        });
-        let mut answers: Vec<_> = (0..count).map(|_| Err(gone())).collect();
-        for (i, turn) in join_all(asking).await.into_iter().flatten() {
-            answers[i] = turn;
-        }
-        answers
-    }
-
-    /// Takes these limits for so many calls, as far as they go.
-    async fn turns(self: &Arc<Self>, charges: &[Charge], calls: usize) -> Vec<Result<Turn, Wait>> {
-        if self.away.away().is_some() {
-            return (0..calls).map(|_| Err(gone())).collect();
-        }
-        let _gate = if charges.iter().any(counts_flights) {
-            Some(self.gate.lock().await)
-        } else {
-            None
-        };
-        let (reports, held) = self.to_tell(charges);
-        let ask = Ask {
-            calls: calls as u32,
-            ..Ask::default()
-        };
-        let asked = Instant::now();
-        self.parts.metrics.trips.inc();
-        let grant = match self.parts.limiter.take(charges, &reports, &held, ask).await {
-            Ok(grant) => grant,
-            Err(error) => {
-                self.book().still_owed(charges, &reports);
-                let wait = self.unavailable(&error);
-                return (0..calls).map(|_| Err(wait.clone())).collect();
-            }
-        };
-        self.count(&grant.over);
-        let turn = |n: usize| {
-            if n >= grant.calls as usize {
-                return Err(Wait {
-                    after: grant.start.max(grant.step).max(Duration::from_millis(1)),
-                    why: limit(charges, grant.which),
-                });
-            }
-            let parts = charges.iter().zip(&grant.marks).map(|(charge, (push, total))| {
-                let before = n as f64 * f64::from(charge.cost);
-                Part::own(charge.clone(), asked, (*push, total + before))
-            });
-            Ok(Turn::new(self, self.book().fly(parts.collect())))
-        };
-        (0..calls).map(turn).collect()
-    }
-
     /// Asks for up to `calls` under the service's limits: the answer, when it was asked and when it came.
     async fn ask(&self, base: &[Charge], calls: u32) -> Result<(Grant, Instant, Instant), Wait> {
         let _gate = self.gate.lock().await;
@@ -500,115 +432,6 @@ impl Desk {
         self.parts.metrics.away.inc();
         tracing::warn!(%error, policy = if self.away.shares() { "share" } else { "stop" }, "Redis cannot be asked for limits");
         gone()
-    }
-
-    /// When a call that would have to queue longer than `patience` may expect its turn.
-    fn queue_behind(&self, extra: &[Charge], patience: Duration) -> Option<Wait> {
-        let now = Instant::now();
-        let mut book = self.book();
-        extra.iter().find_map(|charge| {
-            let queued = book.queued(charge, now).filter(|wait| *wait > patience)?;
-            let after = book.queue(charge, queued.min(patience), now);
-            let why = Why::Limit(Arc::clone(&charge.key));
-            Some(Wait { after, why })
-        })
-    }
-
-    /// When a call that was told to wait may expect its turn.
-    fn planned(&self, extra: &[Charge], wait: Wait) -> Wait {
-        let Why::Limit(key) = &wait.why else {
-            return wait;
-        };
-        let Some(charge) = extra.iter().find(|charge| charge.key == *key) else {
-            return wait;
-        };
-        let after = self.book().queue(charge, wait.after, Instant::now());
-        Wait { after, ..wait }
-    }
-
-    /// Tells Redis what no question carries: late arrivals, refusals, calls that are over.
-    async fn report(self: Arc<Self>, end: CancellationToken) {
-        let mut shown = None::<Instant>;
-        while !end.is_cancelled() {
-            self.something_to_do(&end).await;
-            if end.is_cancelled() {
-                self.book().clear();
-            }
-            let base = self.parts.limits.base();
-            let show = shown.is_none_or(|shown| shown.elapsed() > PRESENCE) && !base.is_empty();
-            let holds = base.iter().any(counts_flights);
-            let away = self.away.away().is_some();
-            if self.book().owes() || holds && (show || end.is_cancelled()) || away && !base.is_empty() {
-                self.flush(if holds || away { &base } else { &[] }).await;
-            }
-            if show && !away {
-                shown = Some(Instant::now());
-                if let Ok(workers) = self.parts.limiter.workers(&base[0].key).await {
-                    self.away.workers(workers);
-                }
-            }
-        }
-    }
-
-    /// Waits until there is something to tell, or to look at.
-    async fn something_to_do(&self, end: &CancellationToken) {
-        loop {
-            let busy = {
-                let mut book = self.book();
-                book.note_overdue(Instant::now()) || book.owes()
-            };
-            let (away, holds) = (
-                self.away.away().is_some(),
-                self.parts.limits.base().iter().any(counts_flights),
-            );
-            let pause = if away {
-                AWAY_PAUSE
-            } else if busy {
-                LOOK
-            } else {
-                PRESENCE
-            };
-            let ended = async {
-                self.wake.notified().await;
-                tokio::time::sleep(RIDE).await;
-            };
-            tokio::select! {
-                () = ended, if holds => return,
-                () = self.urgent.notified() => return,
-                () = self.stir.notified(), if !busy && !away => {}
-                () = tokio::time::sleep(pause) => return,
-                () = end.cancelled() => return,
-            }
-        }
-    }
-
-    /// One question that asks for nothing and tells all that is owed.
-    async fn flush(&self, held: &[Charge]) {
-        let _gate = self.gate.lock().await;
-        let (charges, reports, held) = {
-            let mut book = self.book();
-            let mut charges = held.to_vec();
-            let mut reports = book.reports(held);
-            for (charge, report) in book.all_owed() {
-                charges.push(charge);
-                reports.push(Some(report));
-            }
-            let held = book.held(&charges);
-            (charges, reports, held)
-        };
-        self.parts.metrics.trips.inc();
-        match self
-            .parts
-            .limiter
-            .take(&charges, &reports, &held, Ask::default())
-            .await
-        {
-            Ok(_) => self.away.found(),
-            Err(error) => {
-                self.book().still_owed(&charges, &reports);
-                self.unavailable(&error);
-            }
-        }
     }
 }
 
