@@ -231,17 +231,15 @@ impl Limiter {
         Ok(Grant {
             now,
             calls,
-            start: Duration::from_secs_f64(start.max(0.0) / 1e6),
+            start: duration(start),
             at_start,
-            step: Duration::from_secs_f64(step.max(0.0) / 1e6),
+            step: duration(step),
             which: which.checked_sub(1),
             marks: marks.chunks_exact(2).map(|mark| (mark[0], mark[1])).collect(),
             over,
             left: lefts
                 .chunks_exact(2)
-                .map(|left| {
-                    (left[0] >= 0.0).then(|| (left[0], Duration::from_secs_f64(left[1].max(0.0) / 1e6)))
-                })
+                .map(|left| (left[0] >= 0.0).then(|| (left[0], duration(left[1]))))
                 .collect(),
         })
     }
@@ -342,6 +340,13 @@ fn name(key: &str) -> String {
 /// Where it lies since when Redis knows of a credential.
 fn marker(tag: &str) -> String {
     format!("weir:{tag}:born")
+}
+
+/// A time that a script told; what cannot be one is as long as nothing else.
+fn duration(micros: f64) -> Duration {
+    const LONGEST: Duration = Duration::from_secs(32 * 86_400);
+    let time = Duration::try_from_secs_f64(micros.max(0.0) / 1e6);
+    time.map_or(LONGEST, |time| time.min(LONGEST))
 }
 
 fn micros(time: Duration) -> f64 {

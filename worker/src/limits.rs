@@ -86,10 +86,13 @@ impl Limits {
         Some(self.make(name, set, cost))
     }
 
-    /// The charge of a call that falls under the bucket `of` among those of `name`, for example one channel's.
+    /// The charge of a call that falls under the bucket `of` among those of `name`, for example one channel's. A limit of
+    /// the name `channel:C024BE91L` is that channel's own.
     pub fn charge_of(&self, name: &str, of: &str, cost: u32) -> Option<Charge> {
-        let set = *self.now().table.get(name)?;
-        Some(self.make(&format!("{name}:{of}"), set, cost))
+        let own = format!("{name}:{of}");
+        let now = self.now();
+        let set = *now.table.get(&own).or_else(|| now.table.get(name))?;
+        Some(self.make(&own, set, cost))
     }
 
     /// The charge of a call under a limit that stands in no table.

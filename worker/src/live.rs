@@ -114,49 +114,58 @@ fn take_in(pool: &Pool, ahead: Duration, wished: Option<&Entry>) -> Option<Strin
         // Deleted, or never there: all is as the settings say.
         Some(_) | None => Ok(Wishes::new()),
     };
-    match wishes.and_then(|wishes| merged(&pool.config.limits, &wishes, pool.config.provider, ahead)) {
-        Ok(table) => {
-            let old = pool.limits.table();
-            if table != old {
-                tracing::info!(%service, old = show(&old), new = show(&table), "limits are changed");
-                pool.limits.change(table);
-            }
-            None
-        }
-        Err(why) => {
-            tracing::error!(
-                %service, error = why, in_force = show(&pool.limits.table()),
-                "a change of the limits is refused"
-            );
-            Some(why)
-        }
+    let old = pool.limits.table();
+    let (table, refused) = match wishes {
+        Ok(wishes) => merged(&pool.config.limits, &old, &wishes, pool.config.provider, ahead),
+        Err(why) => (old.clone(), vec![why]),
+    };
+    if table != old {
+        tracing::info!(%service, old = show(&old), new = show(&table), "limits are changed");
+        pool.limits.change(table);
     }
+    if refused.is_empty() {
+        return None;
+    }
+    let error = refused.join("; ");
+    tracing::error!(%service, error, in_force = show(&pool.limits.table()), "a change of the limits is refused");
+    Some(error)
 }
 
-/// The settings' limits with what is wished instead.
-///
-/// # Errors
-/// A wish that cannot be: the limit's name and why, in words.
-fn merged(settings: &Table, wishes: &Wishes, provider: Provider, ahead: Duration) -> Result<Table, String> {
-    let mut table = settings.clone();
+/// The settings' limits with what is wished instead, name by name; a wish that cannot be leaves what is in force under its
+/// name. The wishes that cannot be, in words.
+fn merged(
+    settings: &Table,
+    in_force: &Table,
+    wishes: &Wishes,
+    provider: Provider,
+    ahead: Duration,
+) -> (Table, Vec<String>) {
+    let (mut table, mut refused) = (settings.clone(), Vec::new());
     for (name, wish) in wishes {
         let rule = match wish.rule {
             Wished::Gone => {
                 table.remove(name);
                 continue;
             }
-            Wished::Rule(rule) => rule,
-            Wished::AsSet => {
-                let set = settings.get(name);
-                set.ok_or_else(|| format!("{name}: the settings know no limit of this name"))?
-                    .rule
-            }
+            Wished::Rule(rule) => Ok(rule),
+            Wished::AsSet => settings
+                .get(name)
+                .map(|set| set.rule)
+                .ok_or_else(|| format!("{name}: the settings know no limit of this name")),
         };
-        check(name, rule, provider, ahead)?;
         let shadow = wish.shadow;
-        table.insert(name.clone(), Set { rule, shadow });
+        match rule.and_then(|rule| check(name, rule, provider, ahead).map(|()| Set { rule, shadow })) {
+            Ok(set) => drop(table.insert(name.clone(), set)),
+            Err(why) => {
+                refused.push(why);
+                match in_force.get(name) {
+                    Some(set) => drop(table.insert(name.clone(), *set)),
+                    None => drop(table.remove(name)),
+                }
+            }
+        }
     }
-    Ok(table)
+    (table, refused)
 }
 
 /// Whether a limit can be kept: it has to let the most expensive call through, and calls must not be booked further
@@ -165,6 +174,9 @@ fn merged(settings: &Table, wishes: &Wishes, provider: Provider, ahead: Duration
 /// # Errors
 /// It cannot: the limit's name and why, in words.
 pub fn check(name: &str, rule: Rule, provider: Provider, ahead: Duration) -> Result<(), String> {
+    if ["born", "workers"].contains(&name) {
+        return Err(format!("{name}: is a name that the limiter needs for itself"));
+    }
     let cost = provider.largest_cost(name);
     if rule.most() < cost {
         return Err(format!(
@@ -223,7 +235,35 @@ mod tests {
             ("points", "900 per minute, burst 18", false),
         ]);
         let ahead = Duration::from_millis(100);
-        live::read(wishes.as_bytes()).and_then(|wishes| merged(&settings, &wishes, Provider::Github, ahead))
+        let wishes = live::read(wishes.as_bytes())?;
+        match merged(&settings, &settings, &wishes, Provider::Github, ahead) {
+            (table, refused) if refused.is_empty() => Ok(table),
+            (_, refused) => Err(refused.join("; ")),
+        }
+    }
+
+    #[test]
+    fn a_wish_that_cannot_be_takes_no_other_with_it() {
+        let settings = table(&[("requests", "5000 per hour, burst 100", false)]);
+        let in_force = table(&[
+            ("requests", "10 per hour", false),
+            ("mine", "1 per minute", false),
+        ]);
+        let wishes = br#"{"gone": {"shadow": true}, "mine": {"rule": "3 per 300ms"},
+            "requests": {"rule": "2 per minute, burst 1"}}"#;
+        let wishes = live::read(wishes).unwrap();
+        let (table, refused) = merged(
+            &settings,
+            &in_force,
+            &wishes,
+            Provider::Other,
+            Duration::from_millis(100),
+        );
+        assert_eq!(
+            show(&table),
+            "mine: 1 per minute, burst 1; requests: 2 per minute, burst 1"
+        );
+        assert_eq!(refused.len(), 2, "{refused:?}");
     }
 
     #[test]

@@ -202,8 +202,9 @@ impl Part {
             let newer = now >= s.reset || reset > s.reset + (report.reset / 8.0).max(COARSE);
             if let Bucket::Window { period, .. } = self.bucket {
                 let edge = now + report.reset.min(period);
-                // Resets are told in whole seconds: what is near our own edge is our own edge.
-                if (edge - s.time()).abs() > COARSE {
+                // Resets are told in whole seconds: what is near our own edge is our own edge. One that is nearer may be
+                // of another window than ours.
+                if edge - s.time() > COARSE {
                     s.place = Place::Time(edge);
                 }
             }

@@ -14,8 +14,8 @@ local function read(saved, length)
   if ok and type(value) == 'table' and #value >= length then return value end
 end
 
-local mark, born, known = read(redis.call('GET', KEYS[1]), 2), nil, nil
-if mark then born, known = unpack(mark) end
+local mark, born, known = read(redis.pcall('GET', KEYS[1]), 2), nil, nil
+if mark and type(mark[1]) == 'number' and mark[1] <= now then born, known = unpack(mark) else mark = nil end
 if not mark or anew or (token ~= '' and known ~= token) then
   born = (full and not mark) and 0 or now
   redis.call('SET', KEYS[1], cmsgpack.pack({born, token}))
@@ -101,7 +101,7 @@ function at_once.load(k, s)
   s = s or {{}, 0, 0, 0, 0, 0, 0, 0, 0, 0, k.unit}
   local others, free = {}, k.a - k.b
   for h = 1, #s[1], 3 do
-    if s[1][h] ~= holder and s[1][h + 2] > now then
+    if s[1][h] ~= holder and s[1][h + 2] > now and s[1][h + 2] <= now + k.c then
       for j = 0, 2 do others[#others + 1] = s[1][h + j] end
       free = free - s[1][h + 1]
     end
@@ -124,15 +124,30 @@ end
 function at_once.till(k) return k.a end
 function at_once.keep(k) return k.c end
 
+-- Whether a state can be one: numbers, none of them further ahead than any limit speaks of; or holders.
+local FURTHEST = 2764800000000
+local function number(value, most) return type(value) == 'number' and value == value and value <= most end
+local function sound(s)
+  for n = 2, 10 do
+    local time = n == 3 or n == 6 or n == 9
+    if not number(s[n], time and now + FURTHEST or 1e15) then return false end
+  end
+  if s[11] ~= nil and not number(s[11], 1e15) then return false end
+  if type(s[1]) ~= 'table' then return s[11] ~= -3 and number(s[1], now + FURTHEST) end
+  for h = 1, #s[1], 3 do
+    if type(s[1][h]) ~= 'string' or not number(s[1][h + 1], 1e9) or not number(s[1][h + 2], now + FURTHEST) then
+      return false
+    end
+  end
+  return s[11] == -3
+end
+
 local kinds, saved, all = {paced, window, at_once}, redis.call('MGET', unpack(KEYS, 2)), {}
 for i, raw in ipairs(keys) do
   local k = {kind = kinds[raw[1]], cost = raw[2], shadow = raw[3], a = raw[4], b = raw[5], c = raw[6], d = raw[7]}
   k.unit = raw[1] == 1 and k.a or -raw[1]
   local old = read(saved[i], 10)
-  for n = 2, old and 10 or 0 do
-    if type(old[n]) ~= 'number' or old[n] ~= old[n] or old[1] ~= old[1] then old = nil break end
-  end
-  if old and (type(old[1]) == 'table') ~= (old[11] == -3) then old = nil end
+  if old and not sound(old) then old = nil end
   if old and (old[11] or 0) ~= 0 and old[11] ~= k.unit then
     if old[11] > 0 and k.unit > 0 then
       old[1] = now + max(0, old[1] - now) * k.unit / old[11]
@@ -161,7 +176,7 @@ for i, raw in ipairs(keys) do
     if reset > 0 then
       local newer = now >= s[9] or now + reset > s[9] + max(COARSE, reset / 8)
       local edge = now + min(reset, k.b)
-      if k.kind == window and math.abs(edge - s[1]) > COARSE then s[1] = edge end
+      if k.kind == window and edge - s[1] > COARSE then s[1] = edge end
       if left < k.kind.till(k, s, now + reset) - tolerance then
         if newer then s[8], s[9] = ceiling, now + reset else s[8] = min(s[8], ceiling) end
       elseif newer then

@@ -8,6 +8,9 @@ use shared::limiter::Rule;
 use crate::limits::{Set, Table};
 use crate::provider::{Provider, slack};
 
+/// Limits of one service.
+const MOST_LIMITS: usize = 64;
+
 /// Reads `_LIMIT` and `_LIMITS` over the provider's own limits.
 pub(super) fn read(reader: &mut Reader<'_>, prefix: &str, provider: Provider, ahead: Duration) -> Table {
     let (limit, limits) = (format!("{prefix}_LIMIT"), format!("{prefix}_LIMITS"));
@@ -31,6 +34,12 @@ pub(super) fn read(reader: &mut Reader<'_>, prefix: &str, provider: Provider, ah
         if named.is_some() {
             reader.problem(&limits, format!("says `requests`, which is {limit}"));
         }
+    }
+    if table.len() > MOST_LIMITS {
+        reader.problem(
+            &limits,
+            format!("names {} limits: at most {MOST_LIMITS} are kept", table.len()),
+        );
     }
     for (name, set) in &table {
         let setting = if name == "requests" { &limit } else { &limits };

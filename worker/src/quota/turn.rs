@@ -11,7 +11,7 @@ use crate::limits::dimension;
 use crate::outbound::Answer;
 use crate::provider::{Reading, Refusal, UNCOUNTED};
 
-/// A refusal keeps the fleet from a key for at most this long, or the key's period if that is longer.
+/// An answer keeps the fleet from a key for at most this long, or the key's period if that is longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 /// Providers tell their resets in whole seconds: what they say of a window shorter than this is too coarse to slow down
 /// for. Their refusals count.
@@ -133,7 +133,9 @@ impl Turn {
                 continue;
             }
             let calls = f64::from(charge.rule.calls());
-            let (left, reset) = (standing.remaining as f64, standing.reset.as_secs_f64());
+            let period = charge.rule.period().unwrap_or_default();
+            let reset = standing.reset.min(period.max(LONGEST_PAUSE));
+            let (left, reset) = (standing.remaining as f64, reset.as_secs_f64());
             let limit = standing.limit.map_or(calls, |limit| limit as f64);
             let (left, reset) = if refills {
                 (

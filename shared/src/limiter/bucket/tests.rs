@@ -238,3 +238,22 @@ fn what_a_call_did_not_cost_is_there_for_others() {
     let used: u32 = starts.iter().map(|(_, cost)| cost).sum();
     assert!(used >= 57_000, "{used} of 60000");
 }
+
+#[test]
+fn a_nearer_reset_opens_no_window_of_ours() {
+    let rule: Rule = "5 per hour, fixed".parse().unwrap();
+    let now = 1e12;
+    let mut parts = [Part::new(rule.into(), 1, None, 0.0, now)];
+    assert_eq!(take(now, &mut parts, 9.0, 0.0, 0.0).calls, 5.0);
+    let said = Report {
+        ceiling: 104.0,
+        left: 99.0,
+        reset: 1e6,
+        ..Report::default()
+    };
+    parts[0].report(now, &said);
+    assert!(
+        start(now + 2e6, &parts).0 > now + 3.5e9,
+        "an hour, whatever is said of a minute"
+    );
+}
