@@ -1,6 +1,7 @@
 //! Workers, one bucket, a provider that counts; and all that may go wrong between them.
 
 mod at_once;
+mod burst;
 mod keys;
 mod lower;
 mod proxy;
