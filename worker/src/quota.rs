@@ -111,6 +111,14 @@ struct Desk {
     lowest: Mutex<Option<(Duration, Instant)>>,
 }
 
+/// What Redis has granted.
+struct Answer<'a> {
+    grant: Grant,
+    asked: Instant,
+    answered: Instant,
+    gate: tokio::sync::MutexGuard<'a, ()>,
+}
+
 impl Quota {
     /// Starts the tasks of a service's quota; they end when it is dropped, after giving back what is unused.
     pub fn start(tasks: &TaskTracker, parts: Parts) -> Self {
@@ -282,11 +290,11 @@ impl Desk {
             return if self.away.shares() { Ok(()) } else { Err(gone()) };
         }
         match self.ask(&base, 0).await {
-            Ok((grant, ..)) if grant.start <= self.parts.ahead => {
+            Ok(Answer { grant, .. }) if grant.start <= self.parts.ahead => {
                 *self.seen_open.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
                 Ok(())
             }
-            Ok((grant, ..)) => Err(Wait {
+            Ok(Answer { grant, .. }) => Err(Wait {
                 after: grant.start.saturating_sub(self.parts.ahead / 2),
                 why: limit(&base, grant.which),
             }),
@@ -335,7 +343,13 @@ impl Desk {
             // Whether Redis is back is looked at elsewhere.
             Some(_) => Err(gone()),
         };
-        let (grant, asked, answered) = match answer {
+        // The gate stays closed until the tickets are in hand, or the next question would not count them as held.
+        let Answer {
+            grant,
+            asked,
+            answered,
+            gate: _gate,
+        } = match answer {
             Ok(answer) => answer,
             Err(wait) => return self.without_redis(&base, wait),
         };
@@ -385,9 +399,9 @@ impl Desk {
         answers
     }
 
-    /// Asks for up to `calls` under the service's limits: the answer, when it was asked and when it came.
-    async fn ask(&self, base: &[Charge], calls: u32) -> Result<(Grant, Instant, Instant), Wait> {
-        let _gate = self.gate.lock().await;
+    /// Asks for up to `calls` under the service's limits.
+    async fn ask(&self, base: &[Charge], calls: u32) -> Result<Answer<'_>, Wait> {
+        let gate = self.gate.lock().await;
         if self.away.settle() {
             // Calls were made that Redis has not heard of.
             self.parts.limiter.start_anew(&base[0].key);
@@ -405,7 +419,12 @@ impl Desk {
                 self.parts.metrics.calls.inc_by(grant.calls.into());
                 self.count(&grant.over);
                 self.foresee(&grant);
-                Ok((grant, asked, Instant::now()))
+                Ok(Answer {
+                    grant,
+                    asked,
+                    answered: Instant::now(),
+                    gate,
+                })
             }
             Err(error) => {
                 self.book().still_owed(base, &reports);

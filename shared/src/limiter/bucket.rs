@@ -186,12 +186,36 @@ impl Part {
                 Bucket::Window { .. } | Bucket::AtOnce { .. } => {}
             }
         }
+        // What was not used is of use only as long as it would have counted.
+        let (unused_at, settled_at) = (now - report.unused_age, now - report.settle_age);
         match self.bucket {
             Bucket::Paced { interval, period, .. } => {
-                s.cur = (s.cur + report.unused * interval).min(period / 2.0);
-                s.place = Place::Time(s.time() + report.settle * interval);
+                let (unused, half) = (report.unused * interval, period / 2.0);
+                (s.epoch, s.prev, s.cur) = halves(s, half, now);
+                if unused_at >= s.epoch {
+                    s.cur = (s.cur + unused).min(half);
+                } else if unused_at >= s.epoch - half {
+                    s.prev = (s.prev + unused).min(half);
+                }
+                if report.settle > 0.0 || settled_at > now - period {
+                    s.place = Place::Time(s.time() + report.settle * interval);
+                }
             }
-            Bucket::Window { .. } => s.epoch = (s.epoch - report.unused + report.settle).max(0.0),
+            Bucket::Window {
+                period,
+                guard,
+                aligned,
+                ..
+            } => {
+                let opens = s.time() - period - if aligned { 0.0 } else { guard };
+                if unused_at >= opens {
+                    s.epoch -= report.unused;
+                }
+                if report.settle > 0.0 || settled_at >= opens {
+                    s.epoch += report.settle;
+                }
+                s.epoch = s.epoch.max(0.0);
+            }
             Bucket::AtOnce { .. } => {}
         }
         if report.pause > 0.0 {
@@ -326,13 +350,7 @@ impl Part {
             return (0.0, 0.0, 0.0, 0.0);
         };
         let (s, half) = (&self.state, period / 2.0);
-        let (epoch, prev, cur) = if u >= s.epoch + 2.0 * half {
-            (u - half, 0.0, 0.0)
-        } else if u >= s.epoch + half {
-            (s.epoch + half, s.cur, 0.0)
-        } else {
-            (s.epoch, s.prev, s.cur)
-        };
+        let (epoch, prev, cur) = halves(s, half, u);
         let gap = (u - s.time()).max(0.0);
         let here = gap.min(u - epoch);
         let cur = (cur + here).min(half);
@@ -377,6 +395,17 @@ impl Part {
             self.born + after * period / calls + 1.0
         };
         if open { end.min(grown) } else { grown }
+    }
+}
+
+/// The start of the half window that `u` is in, and what is remembered of the time before and since.
+fn halves(s: &State, half: f64, u: f64) -> (f64, f64, f64) {
+    if u >= s.epoch + 2.0 * half {
+        (u - half, 0.0, 0.0)
+    } else if u >= s.epoch + half {
+        (s.epoch + half, s.cur, 0.0)
+    } else {
+        (s.epoch, s.prev, s.cur)
     }
 }
 

@@ -32,10 +32,15 @@ function paced.load(k, s)
   if s[3] < born then s[1], s[3], s[4], s[5] = max(s[1], emptied), born, 0, 0 end
   return s
 end
+function paced.halves(s, half, u)
+  local epoch = s[3]
+  if u >= epoch + 2 * half then return u - half, 0, 0 end
+  if u >= epoch + half then return epoch + half, s[5], 0 end
+  return epoch, s[4], s[5]
+end
 function paced.idle(k, s, u)
-  local half, epoch, prev, cur = k.b / 2, s[3], s[4], s[5]
-  if u >= epoch + 2 * half then epoch, prev, cur = u - half, 0, 0
-  elseif u >= epoch + half then epoch, prev, cur = epoch + half, cur, 0 end
+  local half = k.b / 2
+  local epoch, prev, cur = paced.halves(s, half, u)
   local gap = max(0, u - s[1])
   local here = min(gap, u - epoch)
   cur = min(cur + here, half)
@@ -159,7 +164,8 @@ for i, raw in ipairs(keys) do
   if old then old[11] = k.unit end
   local s = k.kind.load(k, old)
   if raw[8] then
-    local late, unused, settle, pause, ceiling, left, reset, tolerance = unpack(raw[8])
+    local late, unused, unused_age, settle, settle_age, pause, ceiling, left, reset, tolerance = unpack(raw[8])
+    local unused_at, settled_at = now - unused_age, now - settle_age
     k.changed = true
     if late > s[2] then
       local more = min(late - s[2], 1000000)
@@ -167,10 +173,19 @@ for i, raw in ipairs(keys) do
       if k.kind == paced or k.kind == window and s[1] > now then s[1] = s[1] + more end
     end
     if k.kind == paced then
-      s[5] = min(s[5] + unused * k.a, k.b / 2)
-      s[1] = s[1] + settle * k.a
+      local free, half = unused * k.a, k.b / 2
+      s[3], s[4], s[5] = paced.halves(s, half, now)
+      if unused_at >= s[3] then
+        s[5] = min(s[5] + free, half)
+      elseif unused_at >= s[3] - half then
+        s[4] = min(s[4] + free, half)
+      end
+      if settle > 0 or settled_at > now - k.b then s[1] = s[1] + settle * k.a end
     elseif k.kind == window then
-      s[3] = max(0, s[3] - unused + settle)
+      local opens = s[1] - k.b - (k.d and 0 or k.c)
+      if unused_at >= opens then s[3] = s[3] - unused end
+      if settle > 0 or settled_at >= opens then s[3] = s[3] + settle end
+      s[3] = max(0, s[3])
     end
     if pause > 0 then s[6] = max(s[6], now + pause) end
     if reset > 0 then

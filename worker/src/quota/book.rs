@@ -81,12 +81,24 @@ struct Owed {
 impl Owed {
     /// The report as it is now.
     fn told(self, now: Instant) -> (Charge, Report) {
-        let age = now.saturating_duration_since(self.since).as_secs_f64() * 1e6;
-        let mut report = self.report;
-        report.pause = (report.pause - age).max(0.0);
-        report.reset = (report.reset - age).max(0.0);
-        (self.charge, report)
+        let age = micros(now.saturating_duration_since(self.since));
+        (self.charge, aged(self.report, age))
     }
+}
+
+/// A report so much later.
+fn aged(report: Report, age: f64) -> Report {
+    Report {
+        unused_age: report.unused_age + age,
+        settle_age: report.settle_age + age,
+        pause: (report.pause - age).max(0.0),
+        reset: (report.reset - age).max(0.0),
+        ..report
+    }
+}
+
+fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
 }
 
 /// See the module.
@@ -201,7 +213,7 @@ impl Part {
         if beyond.is_zero() {
             return 0.0;
         }
-        self.push + beyond.as_secs_f64() * 1e6
+        self.push + micros(beyond)
     }
 }
 
@@ -288,8 +300,46 @@ impl Book {
     }
 
     fn give_back(&mut self, slot: &Slot) {
+        let age = slot.booked.elapsed();
         for charge in slot.base.iter() {
-            self.owe(charge).unused += f64::from(charge.cost);
+            // A slot of long ago helps nobody, and would take the younger ones with it.
+            if charge.rule.period().is_none_or(|period| age < period) {
+                let report = self.owe(charge);
+                let before = if report.unused > 0.0 {
+                    report.unused_age
+                } else {
+                    0.0
+                };
+                report.unused += f64::from(charge.cost);
+                report.unused_age = before.max(micros(age));
+            }
+        }
+    }
+
+    /// A call under way has cost so much more than was taken for it, or less.
+    pub(super) fn settle(&mut self, flight: u64, charge: &Charge, more: f64) {
+        let part = |part: &&Part| part.charge.key == charge.key;
+        let parts = self.flying.get(&flight).map(|flight| &flight.parts[..]);
+        let Some(booked) = parts
+            .unwrap_or_default()
+            .iter()
+            .find(part)
+            .map(|part| part.booked)
+        else {
+            return;
+        };
+        let age = booked.elapsed();
+        let report = self.owe(charge);
+        if more > 0.0 {
+            report.settle += more;
+        } else if charge.rule.period().is_none_or(|period| age < period) {
+            let before = if report.settle < 0.0 {
+                report.settle_age
+            } else {
+                0.0
+            };
+            report.settle += more;
+            report.settle_age = before.max(micros(age));
         }
     }
 
@@ -375,9 +425,7 @@ impl Book {
         });
         if now > owed.since {
             // All times in a report count from one moment.
-            let age = now.duration_since(owed.since).as_secs_f64() * 1e6;
-            owed.report.pause = (owed.report.pause - age).max(0.0);
-            owed.report.reset = (owed.report.reset - age).max(0.0);
+            owed.report = aged(owed.report, micros(now.duration_since(owed.since)));
             owed.since = now;
         }
         &mut owed.report
@@ -408,8 +456,8 @@ impl Book {
             let Some(old) = report else { continue };
             let new = self.owe(charge);
             new.late = new.late.max(old.late);
-            new.unused += old.unused;
-            new.settle += old.settle;
+            // Redis may have heard of it after all: what would give room must not be told twice.
+            new.settle += old.settle.max(0.0);
             new.pause = new.pause.max(old.pause);
             if new.reset == 0.0 || (old.reset > 0.0 && old.ceiling < new.ceiling) {
                 (new.ceiling, new.left) = (old.ceiling, old.left);

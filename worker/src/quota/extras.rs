@@ -15,10 +15,10 @@ impl Desk {
     /// Takes what single calls fall under beside the service's limits: calls under the same limits in one round trip,
     /// first come first served.
     pub(super) async fn extras(self: &Arc<Self>, asked: Vec<Vec<Charge>>) -> Vec<Result<Turn, Wait>> {
-        let mut groups: HashMap<Vec<Arc<str>>, Vec<usize>> = HashMap::new();
+        let mut groups: HashMap<Vec<(&str, u32)>, Vec<usize>> = HashMap::new();
         for (i, charges) in asked.iter().enumerate() {
-            let keys = charges.iter().map(|charge| Arc::clone(&charge.key)).collect();
-            groups.entry(keys).or_default().push(i);
+            let same = charges.iter().map(|charge| (&*charge.key, charge.cost)).collect();
+            groups.entry(same).or_default().push(i);
         }
         let (count, asked) = (asked.len(), &asked);
         let asking = groups.into_values().map(|members| async move {

@@ -32,10 +32,17 @@ impl Desk {
             if self.book().owes() || holds && (show || end.is_cancelled()) || away && !base.is_empty() {
                 self.flush(if holds || away { &base } else { &[] }).await;
             }
-            if show && !away {
+            // Where only some calls fall under limits there is nothing to ask for all of them.
+            if show && !away || base.is_empty() && away {
                 shown = Some(Instant::now());
-                if let Ok(workers) = self.parts.limiter.workers(&base[0].key).await {
+                if let Ok(workers) = self
+                    .parts
+                    .limiter
+                    .workers(&self.parts.limits.key("requests"))
+                    .await
+                {
                     self.away.workers(workers);
+                    self.away.found();
                 }
             }
         }

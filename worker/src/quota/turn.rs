@@ -164,7 +164,7 @@ impl Turn {
                 // One answer makes a debt of one period at most, whatever it says.
                 let used = (*used).min(charge.rule.calls().into());
                 self.desk.parts.limits.learn(name, used);
-                book.owe(charge).settle += used as f64 - f64::from(charge.cost);
+                book.settle(self.flight, charge, used as f64 - f64::from(charge.cost));
             }
         }
     }

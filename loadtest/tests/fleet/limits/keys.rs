@@ -112,3 +112,20 @@ async fn nor_does_it_use_up_what_all_keys_share() {
     ];
     beside_an_exhausted_key(&settings).await;
 }
+
+/// Nothing is asked for all calls of such a service: that Redis is back has to be found out all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_with_limits_of_single_keys_only_goes_on_when_redis_is_back() {
+    let mut world = World::new(one_a_second_and_channel(), &CHANNELS_ONLY).await;
+    let _worker = world.fleet.start("worker").await.unwrap();
+    world.publish("slack", [post("before", "C1")]).await;
+    world.done(1).await;
+    world.fleet.servers.redis.kill().await.unwrap();
+    world.publish("slack", [post("while-away", "C2")]).await;
+    let gone = world.now_ms();
+    world.reached(gone + 1_500.0).await;
+    assert_eq!(world.provider.stats().total.accepted, 1, "no call without Redis");
+    world.fleet.servers.redis.restart().await.unwrap();
+    world.done(2).await;
+    world.no_breach();
+}

@@ -119,8 +119,12 @@ pub struct Report {
     pub late: f64,
     /// Cost of calls that were granted and not made.
     pub unused: f64,
+    /// How long ago the earliest of them could have begun.
+    pub unused_age: f64,
     /// Cost beyond what was estimated; negative for less.
     pub settle: f64,
+    /// How long ago the earliest of the calls that cost less was granted.
+    pub settle_age: f64,
     /// For how long no call may start.
     pub pause: f64,
     /// What the total of grants must not exceed until the reset.

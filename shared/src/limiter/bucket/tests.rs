@@ -10,9 +10,18 @@ fn run(rule: &str, born: f64, asks: &[(f64, u32, u32, bool)], block: f64) -> Vec
     let bucket = Bucket::from(rule.parse::<Rule>().unwrap());
     let mut state = None;
     let (mut now, mut starts) = (1e12, Vec::new());
+    let mut unused = None;
     for (pause, want, cost, hand_back) in asks {
         now += pause;
         let mut parts = [Part::new(bucket, *cost, state.take(), born, now)];
+        if let Some((unused, since)) = unused.take() {
+            let report = Report {
+                unused,
+                unused_age: now - since,
+                ..Report::default()
+            };
+            parts[0].report(now, &report);
+        }
         let granted = take(now, &mut parts, f64::from(*want), 100_000.0, block);
         let made = if *hand_back {
             granted.calls / 2.0
@@ -25,14 +34,8 @@ fn run(rule: &str, born: f64, asks: &[(f64, u32, u32, bool)], block: f64) -> Vec
             starts.push((granted.start + later * granted.step, *cost));
         }
         if made < granted.calls {
-            let unused = (granted.calls - made) * f64::from(*cost);
-            parts[0].report(
-                now,
-                &Report {
-                    unused,
-                    ..Report::default()
-                },
-            );
+            // Found out with the next question, however late that is.
+            unused = Some(((granted.calls - made) * f64::from(*cost), now));
         }
         let [part] = parts;
         state = Some(part.state);
@@ -131,6 +134,55 @@ fn all_of_the_limit_is_used_while_there_is_work() {
         let used = starts.iter().filter(|(at, _)| *at < 1e12 + 60e6).count() as f64 / (60.0 * per_second);
         assert!(used >= 0.99, "{rule}: {used}");
     }
+}
+
+/// A slot that nobody used, told of by a worker that had nothing to do for long: what was idle then does not help now.
+#[test]
+fn what_was_not_used_long_ago_gives_no_room_now() {
+    let after = |unused_age: f64| {
+        let rule: Rule = "50 per second, burst 20".parse().unwrap();
+        let mut part = Part::new(rule.into(), 1, None, 0.0, 1e12);
+        take(1e12, std::slice::from_mut(&mut part), 20.0, 0.0, 0.0);
+        let report = Report {
+            unused: 1.0,
+            unused_age,
+            ..Report::default()
+        };
+        part.report(1e12 + 1.0, &report);
+        let mut now = 1e12 + 1.0;
+        for _ in 0..31 {
+            now = start(now, std::slice::from_ref(&part)).0;
+            take(now, std::slice::from_mut(&mut part), 1.0, 0.0, 0.0);
+        }
+        now - 1e12
+    };
+    assert_eq!(after(2e6), 50.0 * 20_100.0);
+    assert_eq!(after(0.5), 49.0 * 20_100.0);
+}
+
+#[test]
+fn a_window_takes_back_only_what_was_taken_from_it() {
+    let rule: Rule = "10 per second, fixed".parse().unwrap();
+    let left = |age: f64| {
+        let mut part = Part::new(rule.into(), 1, None, 0.0, 1e12);
+        take(1e12, std::slice::from_mut(&mut part), 10.0, 0.0, 0.0);
+        let now = 1e12 + 1_100_000.0;
+        assert_eq!(
+            take(now, std::slice::from_mut(&mut part), 6.0, 0.0, 0.0).calls,
+            6.0
+        );
+        let report = Report {
+            unused: 1.0,
+            unused_age: age,
+            settle: -2.0,
+            settle_age: age,
+            ..Report::default()
+        };
+        part.report(now + 50_000.0, &report);
+        part.room(now + 50_000.0, 10.0, 0.0).0
+    };
+    assert_eq!(left(40_000.0), 7.0);
+    assert_eq!(left(200_000.0), 4.0);
 }
 
 #[test]
