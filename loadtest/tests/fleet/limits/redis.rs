@@ -77,7 +77,7 @@ async fn both_known(world: &World) {
     let redis = client(&world.fleet.servers.redis);
     let shown = async || {
         let mut redis = redis.clone();
-        let lists: Vec<String> = redis.keys("weir:*:workers").await.unwrap();
+        let lists: Vec<String> = redis.keys("weir:{github:*:workers").await.unwrap();
         let shown: Vec<(String, u64)> = redis.zrange_withscores(lists.first()?, 0, -1).await.unwrap();
         (shown.len() == 2).then_some(shown)
     };
