@@ -17,7 +17,7 @@ build: ## Build the optimized binaries into target/release
 	$(CARGO) build --workspace --release $(LOCKED)
 
 test: setup ## Run every test, against real servers
-	$(CARGO) test --workspace $(LOCKED)
+	$(CARGO) test --workspace $(LOCKED) --features shared/failpoints
 
 demo: setup build ## Show events on their way through the fleet
 	scripts/demo
@@ -35,7 +35,7 @@ bench: setup build ## Measure against the bare operations: rates, latency, memor
 
 lint: ## Check formatting and lints, warnings included
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets $(LOCKED) -- -D warnings
+	$(CARGO) clippy --workspace --all-targets $(LOCKED) --features shared/failpoints -- -D warnings
 
 fmt: ## Format the code
 	$(CARGO) fmt --all

@@ -12,6 +12,7 @@ use async_nats::jetstream::context::PublishError;
 use bytes::Bytes;
 use opentelemetry::Context;
 use shared::event::{Event, EventId, Tenant};
+use shared::failpoint;
 use shared::schedule::{self, Scheduled};
 use shared::subject::{EVENTS, Lane, RETRY_DUE, Service, headers as names};
 use shared::telemetry::propagation;
@@ -167,6 +168,7 @@ impl Publisher {
         let _place = self.place().await?;
         self.metrics.in_flight.inc();
         let _guard = InFlight(&self.metrics);
+        failpoint::hit("ingest.accepted");
         let span = trace::producer(
             &target.span,
             &event.subject,
@@ -178,6 +180,7 @@ impl Publisher {
         let result = self.tries(event, target, &context).instrument(span.clone()).await;
         match &result {
             Ok(kept) => {
+                failpoint::hit("ingest.published");
                 self.metrics.publish.observe(start.elapsed().as_secs_f64());
                 if kept.duplicate {
                     target.metrics.duplicates.inc();

@@ -16,6 +16,7 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use shared::dead_letter::{self, Attempt, Burial};
 use shared::event::EventId;
+use shared::failpoint;
 use shared::failure::Reason;
 use shared::subject::{EXHAUSTED_CONSUMER, EXHAUSTED_STREAM, Service, header, headers};
 use shared::telemetry::propagation::millis;
@@ -178,10 +179,12 @@ impl Backstop {
         }
         let id = event_id(&message, &advisory.stream);
         bury(&self.js, &service, &advisory, message, &id).await?;
+        failpoint::hit("scheduler.buried");
         // Not asked for leadership again: the letter is kept, and whoever deletes what it stands for does right.
         // Where it fails because a worker settled the message just now, the next try finds it gone.
         let deleted = stream.delete_message(advisory.stream_seq).await;
         deleted.map_err(BackstopError::of("taking the buried message off its stream"))?;
+        failpoint::hit("scheduler.deleted");
         tracing::warn!(
             %service, %id, stream = advisory.stream, sequence = advisory.stream_seq, consumer = advisory.consumer,
             deliveries = advisory.deliveries, "buried a message that was delivered too often without an outcome"

@@ -13,6 +13,7 @@ pub mod config;
 pub mod connect;
 pub mod dead_letter;
 pub mod event;
+pub mod failpoint;
 pub mod failure;
 pub mod health;
 pub mod lifecycle;

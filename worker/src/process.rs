@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use shared::event::Event;
+use shared::failpoint;
 use shared::failure::Failure;
 use tokio::time::timeout;
 use tracing::Instrument;
@@ -31,6 +32,7 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 /// Takes one delivery through all stages. It ends settled, unless the process dies; then the server delivers the
 /// message again, and what is recorded by then is not done again.
 pub async fn process(delivery: Delivery, ticket: Option<Ticket>, pool: &Pool) {
+    failpoint::hit("worker.pulled");
     let started = Instant::now();
     let event = delivery.decode(&pool.stream);
     let span = trace::process_span(pool, &delivery, event.as_ref().ok());
@@ -45,6 +47,7 @@ pub async fn process(delivery: Delivery, ticket: Option<Ticket>, pool: &Pool) {
     };
     let staying_alive = alive::while_running(&delivery, pool.streams.ack_wait, &pool.hand_back, stages);
     let finished = staying_alive.instrument(span.clone()).await;
+    failpoint::hit("worker.recorded");
     async {
         match finished {
             Some((verdict, true)) => settle(delivery, verdict, event.as_ref().ok(), started, pool).await,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use async_nats::jetstream::context::PublishError;
 use shared::event::Event;
+use shared::failpoint;
 use shared::telemetry::propagation::millis;
 
 use crate::delivery::Delivery;
@@ -46,26 +47,30 @@ pub async fn settle(
         } => {
             tracing::warn!(%service, id, failed, code = %reason.code, detail = reason.detail, ?after, "to be retried");
             let kept = retry::keep(&delivery, id, *after, Some((reason, *failed)), pool).await;
-            moved(delivery, kept, pool).await;
+            moved(delivery, kept, "worker.scheduled", pool).await;
         }
         Verdict::Defer { after } => {
             tracing::debug!(%service, id, ?after, "waits for quota");
             let kept = retry::keep(&delivery, id, *after, None, pool).await;
-            moved(delivery, kept, pool).await;
+            moved(delivery, kept, "worker.scheduled", pool).await;
         }
         Verdict::Dead { reason, failed, .. } => {
             tracing::warn!(%service, id, failed, code = %reason.code, detail = reason.detail, "dead letter");
             let kept = dead_letter::keep(&delivery, event, reason, *failed, pool).await;
-            moved(delivery, kept, pool).await;
+            moved(delivery, kept, "worker.buried", pool).await;
         }
     }
+    failpoint::hit("worker.acked");
     metrics.settled(&verdict, started.elapsed());
 }
 
 /// Takes a message off its stream once it lies elsewhere.
-async fn moved(delivery: Delivery, kept: Result<(), PublishError>, pool: &Pool) {
+async fn moved(delivery: Delivery, kept: Result<(), PublishError>, at: &'static str, pool: &Pool) {
     match kept {
-        Ok(()) => delivery.moved().await,
+        Ok(()) => {
+            failpoint::hit(at);
+            delivery.moved().await;
+        }
         Err(error) => {
             tracing::warn!(service = %pool.config.service, %error, "a message could not be moved: it comes again");
             delivery.hand_back(Some(TROUBLE_PAUSE)).await;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::reader::Reader;
 use super::value::{list, show_duration};
+use crate::failpoint;
 use crate::subject::Service;
 use crate::telemetry::LogFormat;
 
@@ -68,6 +69,9 @@ impl Fleet {
     pub fn read(reader: &mut Reader<'_>) -> Self {
         let second = Duration::from_secs(1);
         let defaults = Streams::default();
+        if failpoint::ENABLED {
+            reader.with(failpoint::SETTING, String::new(), failpoint::check, String::clone);
+        }
         let nats_url = reader.with(
             "WEIR_NATS_URL",
             "nats://127.0.0.1:4222".into(),
