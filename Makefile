@@ -5,7 +5,7 @@ LOCKED ?= --locked
 RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo up bench lint fmt clean-data
+.PHONY: help setup build test chaos fuzz demo up bench lint fmt clean-data
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,15 @@ build: ## Build the optimized binaries into target/release
 test: setup ## Run every test, against real servers
 	$(CARGO) test --workspace $(LOCKED) --features shared/failpoints
 
+fuzz: ## Fuzz every parser for a minute each (needs a nightly Rust and cargo-fuzz)
+	@scripts/fuzz
+
+SEEDS ?= 3
+# Built like the tests: optimized binaries have no failpoints.
+chaos: setup ## Break everything under load, SEEDS=3 times each, and write the table of docs/reliability.md
+	$(CARGO) build $(LOCKED) --features shared/failpoints -p ingest -p worker -p scheduler -p loadtest
+	target/debug/weir-loadtest chaos --seeds $(SEEDS) --table docs/reliability.md
+
 demo: setup build ## Show events on their way through the fleet
 	scripts/demo
 
@@ -30,7 +39,9 @@ bench: setup build ## Measure against the bare operations: rates, latency, memor
 	$(CARGO) bench $(LOCKED) -p worker --bench drain
 	$(CARGO) bench $(LOCKED) -p worker --bench retention
 	$(CARGO) bench $(LOCKED) -p loadtest --bench latency
+	$(CARGO) bench $(LOCKED) -p loadtest --bench claims
 	$(CARGO) bench $(LOCKED) -p worker --bench limiter
+	$(CARGO) bench $(LOCKED) -p weir-cli --bench dead_letters
 	$(CARGO) bench $(LOCKED) -p loadtest --bench limits -- --workers 1,2,4,8 --limit '50 per second, burst 5'
 
 lint: ## Check formatting and lints, warnings included

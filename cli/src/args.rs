@@ -1,5 +1,6 @@
 //! The command line.
 
+mod dlq;
 mod look;
 
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use shared::event::{EventId, Key, Priority, Tenant};
 use shared::subject::Service;
 
+pub(crate) use dlq::{Chosen, Dlq, DlqList, DlqPurge, DlqReplay, DlqShow, Rate, Selection};
 pub(crate) use look::{
     Explain, Limits, LimitsList, LimitsReset, LimitsSet, LimitsShadow, LimitsShow, Turned,
 };
@@ -42,7 +44,7 @@ pub(crate) enum Command {
     Publish(Publish),
     /// Show what waits, what is retried and what is dead, by service and lane.
     Status(Status),
-    /// List, show and replay dead letters.
+    /// List, show, replay and purge dead letters.
     #[command(subcommand)]
     Dlq(Dlq),
     /// List, show and change the limits while the fleet runs.
@@ -176,79 +178,6 @@ pub(crate) struct Status {
     pub(crate) fleet: Where,
 }
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum Dlq {
-    /// List dead letters, oldest first.
-    List(DlqList),
-    /// Show one with its headers, history and payload.
-    Show(DlqShow),
-    /// Send dead letters back to where they lay; each is removed once its replay is kept.
-    Replay(DlqReplay),
-}
-
-/// Which dead letters.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct Selection {
-    /// Only of this service.
-    #[arg(long, value_parser = service)]
-    pub(crate) service: Option<Service>,
-    /// Only with this reason code, for example http_404.
-    #[arg(long)]
-    pub(crate) code: Option<String>,
-}
-
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  weir dlq list\n  weir dlq list --service github --code http_404 --limit 10\n  weir dlq list --json | jq -r .sequence"
-)]
-pub(crate) struct DlqList {
-    #[command(flatten)]
-    pub(crate) selection: Selection,
-    /// Most letters to list.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u64).range(1..=100_000))]
-    pub(crate) limit: u64,
-    /// Print one JSON object a line.
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) fleet: Where,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  weir dlq show 17\n  weir dlq show 17 --raw > payload")]
-pub(crate) struct DlqShow {
-    /// Its sequence, as `weir dlq list` shows it.
-    pub(crate) sequence: u64,
-    /// Print JSON, the payload as base64.
-    #[arg(long, conflicts_with = "raw")]
-    pub(crate) json: bool,
-    /// Write the payload's bytes as they came and nothing else.
-    #[arg(long)]
-    pub(crate) raw: bool,
-    #[command(flatten)]
-    pub(crate) fleet: Where,
-}
-
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  weir dlq replay 17 18\n  weir dlq replay --all --service github --code timeout --rate 20/s"
-)]
-pub(crate) struct DlqReplay {
-    /// Their sequences, as `weir dlq list` shows them.
-    #[arg(conflicts_with_all = ["all", "service", "code"])]
-    pub(crate) sequences: Vec<u64>,
-    /// All that are there now and fit --service and --code.
-    #[arg(long)]
-    pub(crate) all: bool,
-    #[command(flatten)]
-    pub(crate) selection: Selection,
-    /// No faster than this, for example 10/s or 100/m.
-    #[arg(long, value_name = "N/s", value_parser = pause)]
-    pub(crate) rate: Option<std::time::Duration>,
-    #[command(flatten)]
-    pub(crate) fleet: Where,
-}
-
 fn service(text: &str) -> Result<Service, String> {
     Service::new(text).map_err(|error| error.to_string())
 }
@@ -270,24 +199,6 @@ fn priority(text: &str) -> Result<Priority, String> {
     Priority::new(number).map_err(|error| error.to_string())
 }
 
-/// The pause between two letters at a rate.
-fn pause(text: &str) -> Result<std::time::Duration, String> {
-    let wrong = || format!("{text:?} is no rate: write 10/s, 100/m or 1000/h");
-    let (number, unit) = text.split_once('/').unwrap_or((text, "s"));
-    let seconds = match unit.trim() {
-        "s" => 1.0,
-        "m" | "min" => 60.0,
-        "h" => 3600.0,
-        _ => return Err(wrong()),
-    };
-    let number: f64 = number.trim().parse().map_err(|_| wrong())?;
-    if (0.001..=1e6).contains(&number) {
-        Ok(std::time::Duration::from_secs_f64(seconds / number))
-    } else {
-        Err("must be between 0.001 and 1000000".into())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -302,11 +213,6 @@ mod tests {
                 address(text).unwrap_err().ends_with("write 127.0.0.1:9000"),
                 "{text}"
             );
-        }
-        assert_eq!(pause("10/s").unwrap().as_millis(), 100);
-        assert_eq!(pause("60/m").unwrap().as_millis(), 1000);
-        for bad in ["", "0/s", "-1/s", "nan/s", "10/y", "1e9/s"] {
-            assert!(pause(bad).is_err(), "{bad}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Where the fleet is: what flags, variables and a running `weir up` say.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -85,11 +86,11 @@ impl Overlay {
 }
 
 impl Environment for Overlay {
-    fn get(&self, name: &str) -> Option<String> {
+    fn raw(&self, name: &str) -> Option<OsString> {
         if self.hides(name) {
             return None;
         }
-        self.0.get(name).cloned().or_else(|| Process.get(name))
+        self.0.get(name).map(OsString::from).or_else(|| Process.raw(name))
     }
 
     fn names(&self) -> Vec<String> {

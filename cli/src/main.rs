@@ -13,6 +13,7 @@ mod status;
 mod tables;
 mod terminal;
 mod up;
+mod upstreams;
 
 use std::process::ExitCode;
 

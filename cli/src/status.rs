@@ -16,6 +16,7 @@ use crate::failure::Failure;
 use crate::fleet::{self, Reached};
 use crate::tables::Columns;
 use crate::terminal::{self, Span};
+use crate::upstreams::Out;
 
 /// How long Postgres may take to answer.
 const POSTGRES_WITHIN: Duration = Duration::from_secs(3);
@@ -33,6 +34,7 @@ struct Ended {
 }
 
 pub(crate) async fn run(status: Status) -> Result<(), Failure> {
+    let mut out: BTreeMap<String, Out> = BTreeMap::new();
     let (views, unknown, postgres_url, fleet) = if let Some(url) = &status.scheduler {
         let settings = fleet::settings(&status.fleet, status.postgres_url.as_deref())?;
         // The scheduler named may be that of another fleet.
@@ -44,7 +46,16 @@ pub(crate) async fn run(status: Status) -> Result<(), Failure> {
         )
     } else {
         let reached = fleet::reach(&status.fleet, status.postgres_url.as_deref()).await?;
-        let (views, unknown) = from_nats(&reached).await?;
+        let (views, mut unknown) = from_nats(&reached).await?;
+        for view in &views {
+            let Ok(service) = Service::new(view.service.as_str()) else {
+                continue;
+            };
+            match Out::read(&reached.js, &service).await {
+                Ok(of) => drop(out.insert(view.service.clone(), of)),
+                Err(Failure::Failed(why) | Failure::Usage(why)) => unknown.push(why),
+            }
+        }
         (views, unknown, reached.postgres_url, reached.services)
     };
     let ended = match &postgres_url {
@@ -52,9 +63,16 @@ pub(crate) async fn run(status: Status) -> Result<(), Failure> {
         Some(url) => last_hour(url).await,
     };
     if status.json {
-        terminal::out(as_json(&views, &ended, fleet.as_deref()));
+        terminal::out(as_json(&views, &ended, fleet.as_deref(), &out));
     } else {
         terminal::out(table(&views, ended.as_ref().ok(), fleet.as_deref()).text());
+        for (service, sentence) in out.iter().flat_map(|(service, out)| {
+            out.sentences()
+                .into_iter()
+                .map(move |sentence| (service, sentence))
+        }) {
+            terminal::out(format_args!("{service}: {sentence}"));
+        }
         if let Err(why) = &ended {
             terminal::note(format_args!("the last hour is not shown: {why}"));
         }
@@ -120,7 +138,7 @@ async fn last_hour(url: &str) -> Result<BTreeMap<String, Ended>, String> {
     let ask = async {
         let mut connection = sqlx::PgConnection::connect(url).await?;
         let rows: Vec<(String, String, i64)> = sqlx::query_as(
-            "select service, state, count(*) from results
+            "select service, state, count(*) from outcomes
              where finished_at > now() - interval '1 hour' group by service, state",
         )
         .fetch_all(&mut connection)
@@ -221,6 +239,7 @@ fn as_json(
     views: &[ServiceView],
     ended: &Result<BTreeMap<String, Ended>, String>,
     fleet: Option<&[String]>,
+    out: &BTreeMap<String, Out>,
 ) -> Value {
     let services: Vec<Value> = views
         .iter()
@@ -230,6 +249,7 @@ fn as_json(
                 Ok(ended) => json!(ended.get(&view.service).copied().unwrap_or_default()),
                 Err(_) => Value::Null,
             };
+            value["out_of_service"] = out.get(&view.service).map_or(Value::Null, Out::json);
             value["in_fleet"] = json!(is_of(fleet, &view.service));
             value
         })

@@ -7,4 +7,5 @@ mod limits {
     mod change;
     mod explain;
     mod stage;
+    mod upstreams;
 }

@@ -37,7 +37,8 @@ pub struct Config {
 pub struct Bounds {
     /// `WEIR_INGEST_MAX_BODY`, in bytes. GitHub sends up to 25 MB.
     pub max_body: usize,
-    /// `WEIR_INGEST_MAX_BUFFERED`, in bytes: bodies held at once. An event takes about three times its body.
+    /// `WEIR_INGEST_MAX_BUFFERED`, in bytes: bodies held at once. While it is encoded, an event takes up to four
+    /// times its body.
     pub max_buffered: usize,
     /// `WEIR_INGEST_MAX_CONNECTIONS`.
     pub max_connections: usize,
@@ -191,6 +192,7 @@ Fleet:
   WEIR_STREAM_ACK_WAIT         silence after which a message goes to another worker [30s]
   WEIR_STREAM_MAX_DELIVER      deliveries after which a message is buried [20]
   WEIR_DEAD_MAX_AGE            how long dead letters are kept [30d]
+  WEIR_CLAIMS_MAX_BYTES        bytes of events too large for a message, all services together [1GB]
   WEIR_LOG                     level, or targets with levels [info]
   WEIR_LOG_FORMAT              json or pretty [json]
   WEIR_SHUTDOWN_DEADLINE       from SIGTERM to exit [25s]

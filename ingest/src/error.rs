@@ -12,6 +12,9 @@ use serde::Serialize;
 /// Media type of every refusal.
 pub const PROBLEM: &str = "application/problem+json";
 
+/// Longest detail of a refusal, in bytes.
+pub const MAX_DETAIL: usize = 600;
+
 /// Every reason for which a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
@@ -180,11 +183,17 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal that trying again does not mend.
+    /// A refusal that trying again does not mend. The detail is cut to [`MAX_DETAIL`]: parsers quote what they refuse,
+    /// and that may be a whole body.
     pub fn new(code: Code, detail: impl Into<Cow<'static, str>>) -> Self {
+        let mut detail = detail.into();
+        if detail.len() > MAX_DETAIL {
+            let end = detail.floor_char_boundary(MAX_DETAIL - '…'.len_utf8());
+            detail = format!("{}…", &detail[..end]).into();
+        }
         Self {
             code,
-            detail: detail.into(),
+            detail,
             retry_after: None,
         }
     }
@@ -265,6 +274,20 @@ mod tests {
         }
         let words: std::collections::HashSet<_> = Code::ALL.into_iter().map(Code::word).collect();
         assert_eq!(words.len(), Code::ALL.len());
+    }
+
+    #[test]
+    fn a_detail_does_not_grow_with_the_body() {
+        for text in [
+            "x".repeat(10_000),
+            "é".repeat(10_000),
+            "x".to_owned() + &"é".repeat(400),
+        ] {
+            let refusal = Refusal::new(Code::Malformed, text);
+            assert!(refusal.detail.len() <= MAX_DETAIL && refusal.detail.ends_with('…'));
+        }
+        let fits = "x".repeat(MAX_DETAIL);
+        assert_eq!(Refusal::new(Code::Malformed, fits.clone()).detail, fits);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Events on their way into JetStream: published with their id, tried again with the same id, and reported as kept
 //! only after the server's acknowledgement.
 
+mod large;
 mod outcome;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 use crate::error::{Code, Refusal};
 use crate::metrics::{Metrics, ServiceMetrics};
 use crate::trace;
+use large::Body;
 use outcome::Outcome;
 
 /// How long an event waits for a free place before its sender is told to come back.
@@ -36,9 +38,6 @@ const TRY_WITHIN: Duration = Duration::from_millis(2500);
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 /// Longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
-/// Room that an event leaves below the server's largest message, for the headers that a retry or a dead letter adds:
-/// without it such an event could neither be retried nor buried.
-const HEADROOM: usize = 16 * 1024;
 /// What a sender waits after a 503 because of NATS.
 const AWAY: Duration = Duration::from_secs(5);
 
@@ -161,10 +160,6 @@ impl Publisher {
 
     /// Publishes one event and waits until the server has it.
     pub async fn publish(&self, event: &Outgoing, target: &Target) -> Result<Kept, Refusal> {
-        let most = self.client.max_payload();
-        if most > 0 && event.payload.len() + HEADROOM > most {
-            return Err(outcome::too_large(&self.client));
-        }
         let _place = self.place().await?;
         self.metrics.in_flight.inc();
         let _guard = InFlight(&self.metrics);
@@ -209,15 +204,24 @@ impl Publisher {
         let give_up = Instant::now() + self.patience;
         let mut pause = FIRST_PAUSE;
         let mut last = "NATS is not connected".to_owned();
+        let mut body = Body::default();
         loop {
             if self.is_connected(give_up)? {
-                let until = give_up.min(Instant::now() + TRY_WITHIN);
-                let sent = tokio::time::timeout_at(until, self.send(event, target, context)).await;
-                match sent.map_or(Outcome::Again("no acknowledgement came in time".into()), |r| {
-                    Outcome::of(r, &self.client)
-                }) {
-                    Outcome::Kept { duplicate } => return Ok(Kept { duplicate }),
-                    Outcome::Refused(refusal) => return Err(refusal),
+                let outcome = match self.store(event, target, &mut body, give_up).await {
+                    Ok(()) => self.once(event, target, &mut body, context, give_up).await,
+                    Err(outcome) => outcome,
+                };
+                match outcome {
+                    Outcome::Kept { duplicate } => {
+                        if duplicate {
+                            self.unstore(&body).await;
+                        }
+                        return Ok(Kept { duplicate });
+                    }
+                    Outcome::Refused(refusal) => {
+                        self.unstore(&body).await;
+                        return Err(refusal);
+                    }
                     Outcome::NoStream => {
                         self.missing.notify_one();
                         last = format!("nobody takes {}: no stream, or it has no leader", event.subject);
@@ -227,11 +231,33 @@ impl Publisher {
             }
             tokio::time::sleep_until(give_up.min(Instant::now() + pause)).await;
             if Instant::now() >= give_up {
+                self.unstore(&body).await;
                 let detail = format!("not kept within {} ms: {last}", self.patience.as_millis());
                 return Err(Refusal::new(Code::Unavailable, detail).after(AWAY));
             }
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// One try, its message small enough by now.
+    async fn once(
+        &self,
+        event: &Outgoing,
+        target: &Target,
+        body: &mut Body,
+        context: &Context,
+        give_up: Instant,
+    ) -> Outcome {
+        let until = give_up.min(Instant::now() + TRY_WITHIN);
+        let sent = tokio::time::timeout_at(until, self.send(event, target, body, context)).await;
+        let outcome = sent.map_or_else(
+            |_| Outcome::Again("no acknowledgement came in time".into()),
+            Outcome::of,
+        );
+        if matches!(outcome, Outcome::Again(_)) {
+            body.sent_without_answer();
+        }
+        outcome
     }
 
     /// Whether the server can be asked now. Refuses at once when it has been away for longer than the patience:
@@ -255,13 +281,23 @@ impl Publisher {
         Ok(false)
     }
 
-    async fn send(&self, event: &Outgoing, target: &Target, context: &Context) -> Result<bool, PublishError> {
+    async fn send(
+        &self,
+        event: &Outgoing,
+        target: &Target,
+        body: &Body,
+        context: &Context,
+    ) -> Result<bool, PublishError> {
         let mut headers = async_nats::HeaderMap::new();
+        let mut payload = event.payload.clone();
+        if let Some(name) = body.name() {
+            headers.insert(names::CLAIM, name.as_str());
+            payload = Bytes::new();
+        }
         if event.compressed {
             headers.insert(names::CONTENT_ENCODING, wire::ZSTD);
         }
         propagation::inject(context, &mut headers);
-        let payload = event.payload.clone();
         if let Some(at) = event.deliver_at {
             let accepted = propagation::millis(SystemTime::now());
             headers.insert(names::ACCEPTED, accepted.to_string());

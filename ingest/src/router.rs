@@ -182,9 +182,10 @@ async fn webhook(State(app): State<Arc<App>>, request: Request) -> Response {
                 format!("no webhook source {name:?} is configured (WEIR_SOURCES)"),
             )
         })?;
-        let body = app.bodies.read(&parts.headers, body).await?;
+        let mut body = app.bodies.read(&parts.headers, body).await?;
         let now = millis(SystemTime::now()) / 1000;
-        let bytes = body.bytes.clone();
+        // Gone once it is encoded; what is charged for it stands for the encoded event until that is published.
+        let bytes = std::mem::take(&mut body.bytes);
         let prepared = if bytes.len() > LARGE {
             let (door, headers) = (Arc::clone(door), parts.headers.clone());
             aside(move || prepare(&door, &headers, bytes, now)).await?

@@ -140,6 +140,11 @@ fn token(text: &str) -> Result<Token, String> {
     let mut digest = [0; 32];
     hex::decode_to_slice(hash, &mut digest)
         .map_err(|_| format!("({name}) has a hash that is not the 64 hex digits of a SHA-256"))?;
+    if digest == <[u8; 32]>::from(Sha256::digest(b"")) {
+        return Err(format!(
+            "({name}) has the hash of an empty token, which anybody can send"
+        ));
+    }
     let scope = match scope {
         "*" => Scope::All,
         names => {
@@ -203,7 +208,10 @@ mod tests {
     #[test]
     fn wrong_entries_are_told_without_their_text() {
         let good = hash("x");
-        let text = format!("hunter2,a:short:*,b:{good}:UPPER,c d:{good}:*,e:{good}:*,e:{good}:*");
+        let text = format!(
+            "hunter2,a:short:*,b:{good}:UPPER,c d:{good}:*,e:{good}:*,e:{good}:*,f:{}:*",
+            hash("")
+        );
         let problems = Tokens::read(&text).unwrap_err();
         for part in [
             "entry 1 is not",
@@ -211,6 +219,7 @@ mod tests {
             "entry 3 (b)",
             "entry 4 has a name",
             "entry 6 repeats",
+            "entry 7 (f) has the hash of an empty token",
         ] {
             assert!(problems.contains(part), "{problems}");
         }

@@ -126,7 +126,8 @@ fn timestamp<'h>(
 ) -> Result<&'h [u8], Refusal> {
     let invalid = |what: &str| Refusal::new(Code::TimestampInvalid, format!("header {name} {what}"));
     let text = headers.get(name).ok_or_else(|| invalid("is missing"))?.as_bytes();
-    let digits = (1..=20).contains(&text.len()) && text.iter().all(u8::is_ascii_digit);
+    // One spelling for one time: with zeros before it, digits of what is signed beside it would pass for digits of it.
+    let digits = (1..=20).contains(&text.len()) && text.iter().all(u8::is_ascii_digit) && text[0] != b'0';
     let seconds: Option<u64> = std::str::from_utf8(text)
         .ok()
         .filter(|_| digits)

@@ -9,6 +9,7 @@ mod ingest {
     mod drain;
     mod duplicates;
     mod full;
+    mod large;
     mod outage;
     mod refusals;
     mod running;

@@ -1,5 +1,6 @@
-//! The command line: `provider`, `traces`, `run`.
+//! The command line: `provider`, `traces`, `run`, `chaos`.
 
+mod chaos;
 mod provider;
 mod run;
 mod traces;
@@ -30,6 +31,7 @@ enum Command {
     Provider(Box<provider::ProviderArgs>),
     Traces(traces::TracesArgs),
     Run(Box<run::RunArgs>),
+    Chaos(chaos::ChaosArgs),
 }
 
 impl Cli {
@@ -43,6 +45,7 @@ impl Cli {
             Command::Provider(args) => args.run(&stop).await.map(|()| true),
             Command::Traces(args) => args.run(&stop).await.map(|()| true),
             Command::Run(args) => args.run(&stop).await,
+            Command::Chaos(args) => args.run(&stop).await,
         };
         match ended {
             Ok(true) => ExitCode::SUCCESS,

@@ -14,6 +14,8 @@ use tempfile::TempDir;
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
 
+use crate::fault::process::signal;
+
 /// How long a service may take until it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
@@ -76,7 +78,11 @@ pub struct Member {
 impl Fleet {
     /// Starts private servers; services come by [`start`](Self::start).
     pub async fn new(settings: &[(&str, &str)]) -> Result<Self, FleetError> {
-        let servers = Servers::start_scratch().await?;
+        Self::on(Servers::start_scratch().await?, settings).await
+    }
+
+    /// A fleet on servers that run already.
+    pub async fn on(servers: Servers, settings: &[(&str, &str)]) -> Result<Self, FleetError> {
         servers.postgres.create_database("weir").await?;
         let dir = shared::servers::scratch_dir()?;
         let own = [
@@ -175,7 +181,8 @@ impl Member {
         self.child.id().unwrap_or(0)
     }
 
-    async fn ready(&self) -> Result<(), FleetError> {
+    /// Waits until it says that it is ready.
+    pub async fn ready(&self) -> Result<(), FleetError> {
         let client = reqwest::Client::new();
         let url = format!("{}/health/ready", self.url);
         let deadline = Instant::now() + READY_WITHIN;
@@ -223,9 +230,7 @@ impl Member {
 
     /// Sends SIGTERM and does not wait.
     pub async fn terminate(&self) -> Result<(), FleetError> {
-        let pid = self.pid().to_string();
-        let killed = Command::new("kill").args(["-TERM", &pid]).status().await;
-        killed.map(|_| ()).map_err(at("kill"))
+        signal("TERM", self.pid()).await.map_err(at(&self.name))
     }
 }
 

@@ -1,6 +1,8 @@
-//! Weir's proof: load, a simulated provider that counts, an OTLP receiver, conservation by id.
+//! Weir's proof: load, a simulated provider that counts, an OTLP receiver, conservation by id, faults on purpose.
 
+pub mod chaos;
 pub mod conservation;
+pub mod fault;
 pub mod fleet;
 pub mod generator;
 pub mod provider;

@@ -24,6 +24,7 @@ mod exchange;
 pub mod faults;
 pub mod github;
 pub mod hooks;
+mod kept;
 pub mod ledger;
 pub mod limits;
 mod server;
@@ -31,7 +32,7 @@ mod sim;
 pub mod slack;
 mod window;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::HashMap, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{net::TcpListener, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -131,6 +132,11 @@ impl Provider {
     /// The newest calls, at most `limit`, oldest first; with `id` only those of this event.
     pub fn calls(&self, id: Option<&str>, limit: usize) -> Vec<Call> {
         self.sim.calls(id, limit)
+    }
+
+    /// How often the write of each event took place, by event id: of the first 500,000 that named theirs.
+    pub fn effects(&self) -> HashMap<String, u32> {
+        self.sim.effects()
     }
 
     /// Forgets calls and counts; limits start anew, faults stay.

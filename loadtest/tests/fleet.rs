@@ -7,6 +7,9 @@
 )]
 
 mod fleet {
+    pub(crate) mod breaker;
+    pub(crate) mod claims;
+    pub(crate) mod effects;
     pub(crate) mod failures;
     pub(crate) mod limits;
     pub(crate) mod one_event;

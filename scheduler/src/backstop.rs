@@ -14,6 +14,7 @@ use base64::Engine;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde::Deserialize;
+use shared::claim;
 use shared::dead_letter::{self, Attempt, Burial};
 use shared::event::EventId;
 use shared::failpoint;
@@ -228,6 +229,10 @@ async fn bury(
     id: &EventId,
 ) -> Result<(), BackstopError> {
     let found = Some(&message.headers);
+    if let Some(Ok(name)) = claim::of(found, service, id) {
+        let marked = claim::moving(js, &name).await;
+        marked.map_err(BackstopError::of("telling that a reference moves"))?;
+    }
     let detail = format!("delivered {} times without an outcome", advisory.deliveries);
     let reason = Reason::new(EXHAUSTED, detail);
     let mut history = dead_letter::history(found);

@@ -1,11 +1,13 @@
 //! The scheduler: any number of replicas observe the queues and answer; one of them, the leader, does the jobs.
 //!
 //! [`observe`] reads what waits where, [`board`] keeps the latest of it with its age, [`api`] and [`metrics`] show
-//! it. [`leader`] elects one replica, whose [`backstop`] buries messages that were delivered too often.
+//! it. [`leader`] elects one replica, whose [`backstop`] buries messages that were delivered too often and whose
+//! [`claims`] removes bodies that nobody refers to.
 
 pub mod api;
 pub mod backstop;
 pub mod board;
+pub mod claims;
 pub mod config;
 pub mod leader;
 pub mod metrics;
@@ -64,6 +66,18 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     let token = shutdown.clone();
     tasks.spawn("leader", OnEnd::Restart, OnShutdown::Wait, move || {
         candidate.clone().stand(token.clone())
+    });
+    let (token, collector) = (
+        shutdown.clone(),
+        claims::Collector {
+            js: js.clone(),
+            leadership: leadership.clone(),
+            metrics: metrics.clone(),
+            grace: config.claims_grace,
+        },
+    );
+    tasks.spawn("claims", OnEnd::Restart, OnShutdown::Abort, move || {
+        collector.clone().run(token.clone())
     });
     let (token, jobs) = (
         shutdown.clone(),

@@ -35,6 +35,8 @@ pub const OBSERVATION_AGE: &str = "weir_observation_age";
 pub const LEADER: &str = "weir_scheduler_leader";
 /// Messages that the backstop buried, by service; exposed with the suffix `_total`.
 pub const BURIED: &str = "weir_backstop_buried";
+/// Bodies of large events that nobody referred to and that were removed; exposed with the suffix `_total`.
+pub const COLLECTED: &str = "weir_claims_collected";
 /// Observations that failed; exposed with the suffix `_total`.
 pub const UNKNOWN: &str = "weir_observation_failures";
 /// Settings of streams and consumers that are not as this configuration says.
@@ -45,6 +47,8 @@ pub const DRIFT: &str = "weir_topology_drift";
 pub struct Metrics {
     /// [`BURIED`].
     pub buried: Family<ServiceLabel, Counter>,
+    /// [`COLLECTED`].
+    pub collected: Counter,
     /// [`UNKNOWN`].
     pub unknown: Counter,
     /// [`DRIFT`].
@@ -67,6 +71,12 @@ impl Metrics {
             BURIED,
             "Messages buried after too many deliveries without an outcome",
             buried,
+        );
+        let collected = metrics.collected.clone();
+        registry.register(
+            COLLECTED,
+            "Bodies of large events that nobody referred to and that were removed",
+            collected,
         );
         let unknown = metrics.unknown.clone();
         registry.register(UNKNOWN, "Observations of a service that failed", unknown);

@@ -69,6 +69,7 @@ impl Replica {
             fleet: fleet.clone(),
             listen,
             interval: Duration::from_millis(250),
+            claims_grace: Duration::from_hours(1),
         };
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(scheduler::run(config, listener, shutdown.clone()));

@@ -5,15 +5,17 @@ use std::fmt::Write;
 use std::time::SystemTime;
 
 use async_nats::HeaderMap;
+use async_nats::header::NATS_EXPECTED_STREAM;
 use async_nats::jetstream;
 use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::publish::PublishAck;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::event::EventId;
 use crate::failure::Reason;
-use crate::subject::{Service, header, headers, without};
+use crate::subject::{EVENTS, Lane, Service, header, headers, without};
 use crate::telemetry::propagation::millis;
 
 /// Most attempts that a history tells; older ones are dropped first.
@@ -177,12 +179,36 @@ impl DeadLetter {
         })
     }
 
-    /// Publishes it to where it lay, with its id and history and all its attempts before it again, and waits until
-    /// the server keeps it. The letter itself stays; take it off the stream afterwards. A second replay of the same
-    /// letter within the deduplication window is dropped by the server, later ones by the worker once one is done.
-    pub async fn replay(&self, js: &jetstream::Context) -> Result<(), PublishError> {
-        let about_its_death = [
+    /// The subject it lay on, to which a replay goes; `None` where the letter names none or one that is not its
+    /// service's. Whoever may publish to `dead.>` writes that header, so nothing else is ever published to.
+    pub fn home(&self) -> Option<&str> {
+        let below = self.subject.strip_prefix(EVENTS)?.strip_prefix('.')?;
+        let mut tokens = below.strip_prefix(self.service.as_str())?.split('.');
+        let (start, lane, tenant, more) = (tokens.next()?, tokens.next(), tokens.next(), tokens.next());
+        let a_lane = |token: &str| Lane::ALL.iter().any(|lane| lane.as_str() == token);
+        let a_token = |token: &str| {
+            !token.is_empty()
+                && !token.contains(|c: char| matches!(c, '*' | '>') || c.is_whitespace() || c.is_control())
+        };
+        let fits =
+            start.is_empty() && lane.is_none_or(a_lane) && tenant.is_none_or(a_token) && more.is_none();
+        fits.then_some(self.subject.as_str())
+    }
+
+    /// Publishes it to its [home](Self::home), with its id and history and all its attempts before it again, and waits
+    /// until the server keeps it. The letter itself stays; take it off the stream afterwards.
+    ///
+    /// A second replay of the same letter within the deduplication window is dropped by the server, which says so in
+    /// its answer; one after it is found done by the worker if the first has been done by then.
+    ///
+    /// # Errors
+    /// The letter has no home, or the server does not keep it.
+    pub async fn replay(&self, js: &jetstream::Context) -> Result<PublishAck, ReplayError> {
+        // What was said of its death and of the waits before it.
+        let over = [
             headers::ATTEMPTS,
+            headers::PUT_OFF,
+            headers::PLANNED,
             headers::DEAD_CODE,
             headers::DEAD_REASON,
             headers::DEAD_AT,
@@ -190,13 +216,29 @@ impl DeadLetter {
             headers::DEAD_STREAM,
             headers::DEAD_SEQUENCE,
         ];
-        let mut out = without(Some(&self.headers), &about_its_death);
-        out.insert(headers::MESSAGE_ID, format!("replay:{}", self.sequence));
-        js.publish_with_headers(self.subject.clone(), out, self.payload.clone())
-            .await?
-            .await?;
-        Ok(())
+        let home = self.home().ok_or(ReplayError::Homeless)?;
+        let mut out = without(Some(&self.headers), &over);
+        // The time tells it from a letter of the same sequence in a stream that was made anew.
+        out.insert(
+            headers::MESSAGE_ID,
+            format!("replay:{}:{}", self.sequence, self.at),
+        );
+        out.insert(NATS_EXPECTED_STREAM, self.service.stream());
+        out.insert(headers::REPLAYED, self.sequence.to_string());
+        let kept = js.publish_with_headers(home.to_owned(), out, self.payload.clone());
+        Ok(kept.await?.await?)
     }
+}
+
+/// A dead letter that was not replayed.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    /// It does not say where it lay.
+    #[error("does not say where in its service it lay")]
+    Homeless,
+    /// The server does not keep it, or does not answer.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
 }
 
 #[cfg(test)]
@@ -219,5 +261,47 @@ mod tests {
         assert_eq!(history(Some(&map)), attempts[10..]);
         map.insert(headers::HISTORY, "garbage");
         assert!(history(Some(&map)).is_empty());
+    }
+
+    #[test]
+    fn a_letter_goes_back_to_its_own_service_and_nowhere_else() {
+        let letter = |subject: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(headers::DEAD_SUBJECT, subject);
+            let message = StreamMessage {
+                subject: "dead.github".into(),
+                sequence: 1,
+                headers,
+                payload: Bytes::new(),
+                time: SystemTime::now().into(),
+            };
+            DeadLetter::read(&message).unwrap()
+        };
+        for home in [
+            "events.github",
+            "events.github.high",
+            "events.github.normal.acme",
+            "events.github.low.a-b~c",
+        ] {
+            assert_eq!(letter(home).home(), Some(home));
+        }
+        for bad in [
+            "",
+            "events",
+            "events.",
+            "events.github.",
+            "events.githubs",
+            "events.git",
+            "events.http.high",
+            "events.github.urgent",
+            "events.github.high.",
+            "events.github.high.*",
+            "events.github.high.>",
+            "events.github.high.a b",
+            "events.github.high.acme.more",
+            "$JS.API.STREAM.DELETE.WEIR_github",
+        ] {
+            assert_eq!(letter(bad).home(), None, "{bad}");
+        }
     }
 }

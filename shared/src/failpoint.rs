@@ -52,6 +52,10 @@ pub fn hit(_name: &'static str) {}
 
 /// Dies here if the setting says so.
 #[cfg(feature = "failpoints")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the settings have checked it; a failpoint knows no configuration"
+)]
 pub fn hit(name: &'static str) {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering};

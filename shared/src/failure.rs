@@ -17,6 +17,8 @@ pub enum Failure {
         reason: Reason,
         /// How long the other side asked us to stay away.
         retry_after: Option<Duration>,
+        /// Whether the call may have had its effect all the same: it was sent, and no answer said what became of it.
+        unknown: bool,
     },
     /// Over a limit, ours or theirs: nothing is wrong with the event, and no attempt is used up.
     Throttled {
@@ -38,6 +40,16 @@ impl Failure {
         Self::Transient {
             reason: Reason::new(code, detail),
             retry_after: None,
+            unknown: false,
+        }
+    }
+
+    /// A call of which nobody knows whether it had its effect.
+    pub fn unknown(code: impl Into<Cow<'static, str>>, detail: impl fmt::Display) -> Self {
+        Self::Transient {
+            reason: Reason::new(code, detail),
+            retry_after: None,
+            unknown: true,
         }
     }
 

@@ -9,6 +9,8 @@
 //! Every service reads its settings by [`config`], connects by [`connect`], starts and stops by [`lifecycle`].
 
 pub mod backoff;
+pub mod breaker;
+pub mod claim;
 pub mod config;
 pub mod connect;
 pub mod dead_letter;
@@ -21,6 +23,7 @@ pub mod limiter;
 pub mod schedule;
 #[cfg(feature = "servers")]
 pub mod servers;
+pub mod stored;
 pub mod subject;
 pub mod telemetry;
 pub mod topology;

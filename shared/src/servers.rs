@@ -15,6 +15,7 @@ use std::{io, path::Path, path::PathBuf};
 use tempfile::TempDir;
 
 mod binary;
+mod cluster;
 mod nats;
 mod postgres;
 mod redis;
@@ -23,7 +24,8 @@ mod supervise;
 #[cfg(test)]
 mod tests;
 
-pub use nats::{Nats, NatsOptions};
+pub use cluster::NatsCluster;
+pub use nats::{Membership, Nats, NatsOptions};
 pub use postgres::{Postgres, PostgresOptions};
 pub use redis::{Redis, RedisOptions};
 pub use server::Server;

@@ -29,6 +29,22 @@ pub const RETRY_DUE: &str = "retry.due";
 pub const LEADER_BUCKET: &str = "weir_leader";
 /// Key-value bucket of the limits that are changed while workers run; see [`crate::limiter::live`].
 pub const LIMITS_BUCKET: &str = "weir_limits";
+/// Object-store bucket of events that are too large for a message; see [`crate::claim`].
+pub const BODIES_BUCKET: &str = "weir_bodies";
+/// The stream behind [`BODIES_BUCKET`], as every client of the object store names it.
+pub const BODIES_STREAM: &str = "OBJ_weir_bodies";
+/// Subjects of the pieces of an object: `<this>.<nuid>`.
+pub const BODIES_CHUNKS: &str = "$O.weir_bodies.C";
+/// Stream that tells which references to bodies were moved lately, so that nobody takes a moving one for a lost one.
+pub const CLAIMS_STREAM: &str = "WEIR_CLAIMS";
+/// Subjects of [`CLAIMS_STREAM`]: `claims.moved.<object name, dots for slashes>`.
+pub const CLAIMS_MOVED: &str = "claims.moved";
+/// Subjects that say what an object is: `<this>.<its name in base64url>`.
+pub const BODIES_META: &str = "$O.weir_bodies.M";
+/// Key-value bucket of the upstreams that are or were out of service; see [`crate::breaker`].
+pub const BREAKERS_BUCKET: &str = "weir_breakers";
+/// Where workers tell each other of their calls to upstreams: `breaker.<service>`. No stream keeps it.
+pub const BREAKER: &str = "breaker";
 
 /// The headers that Weir reads and writes. Read them with [`header`], whatever their case.
 pub mod headers {
@@ -48,6 +64,11 @@ pub mod headers {
     pub const HISTORY: &str = "Weir-History";
     /// When the event was first kept, milliseconds since the Unix epoch.
     pub const ACCEPTED: &str = "Weir-Accepted";
+    /// What an event was put off for that is no limit, one word: `breaker`.
+    pub const PUT_OFF: &str = "Weir-Put-Off";
+    /// Where the bytes of an event lie that is too large for a message: an object of
+    /// [`BODIES_BUCKET`](super::BODIES_BUCKET). The payload is empty then.
+    pub const CLAIM: &str = "Weir-Claim";
     /// When an event's turn at a limit is planned, milliseconds since the Unix epoch.
     pub const PLANNED: &str = "Weir-Planned";
     /// Why it is a dead letter, one word: `undecodable`, `http_404`, `exhausted`.
@@ -62,6 +83,8 @@ pub mod headers {
     pub const DEAD_STREAM: &str = "Weir-Dead-Stream";
     /// Its sequence there.
     pub const DEAD_SEQUENCE: &str = "Weir-Dead-Sequence";
+    /// The sequence of the dead letter that was replayed last: somebody has decided that the call be made again.
+    pub const REPLAYED: &str = "Weir-Replayed";
     /// When to deliver a scheduled message: `@at <RFC 3339>`.
     pub const SCHEDULE: &str = "Nats-Schedule";
     /// Where to deliver it.
@@ -171,6 +194,16 @@ impl Service {
     /// The key in [`LIMITS_BUCKET`] under which its workers say what limits it has.
     pub fn limits_now(&self) -> String {
         format!("now.{}", self.0)
+    }
+
+    /// Where its workers tell each other of their calls to its upstreams.
+    pub fn breaker(&self) -> String {
+        format!("{BREAKER}.{}", self.0)
+    }
+
+    /// The key in [`BREAKERS_BUCKET`] of the upstream with this id, which is a token of letters and digits.
+    pub fn breaker_key(&self, id: &str) -> String {
+        format!("{}.{id}", self.0)
     }
 
     /// Where a retry of this message waits, a subject of its own (the server keeps one schedule a subject), and

@@ -5,20 +5,25 @@
 //! durable consumers, one a lane. Retries wait in one stream for all services, because a stream that discards new
 //! messages cannot hold schedules; each service's stream sources the due ones back. `docs/decisions/` has the reasons.
 
+mod buckets;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
+use async_nats::jetstream;
 use async_nats::jetstream::consumer::{self, AckPolicy};
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, RetentionPolicy, Source, StorageType, SubjectTransform,
 };
-use async_nats::jetstream::{self, kv};
 
 use crate::config::fleet::Streams;
 use crate::subject::{
-    DEAD, DEAD_STREAM, EVENTS, EXHAUSTED_ADVISORY, EXHAUSTED_CONSUMER, EXHAUSTED_STREAM, LEADER_BUCKET,
-    LIMITS_BUCKET, Lane, RETRY_DUE, RETRY_SCHEDULED, RETRY_STREAM, Service,
+    BODIES_CHUNKS, BODIES_META, BODIES_STREAM, CLAIMS_MOVED, CLAIMS_STREAM, DEAD, DEAD_STREAM, EVENTS,
+    EXHAUSTED_ADVISORY, EXHAUSTED_CONSUMER, EXHAUSTED_STREAM, Lane, RETRY_DUE, RETRY_SCHEDULED, RETRY_STREAM,
+    Service,
 };
+
+pub use buckets::{breakers_bucket, leader_bucket, limits_bucket};
 
 /// Version of the topology, kept in the streams' metadata under [`SCHEMA_KEY`].
 pub const SCHEMA: &str = "1";
@@ -28,6 +33,9 @@ pub const SCHEMA_KEY: &str = "weir.schema";
 pub const MAX_ACK_PENDING: i64 = 20_000;
 /// Leadership not renewed for this long is free again.
 pub const LEADER_TTL: Duration = Duration::from_secs(10);
+/// How long it is remembered that a reference to a body was moved: twice the longest grace that bodies can be given
+/// before they are looked at, see [`crate::claim`].
+pub const MOVED_MAX_AGE: Duration = Duration::from_secs(86_400);
 /// How long advisories wait for the backstop.
 const EXHAUSTED_MAX_AGE: Duration = Duration::from_secs(7 * 86_400);
 
@@ -71,7 +79,13 @@ pub async fn ensure(
     streams: &Streams,
 ) -> Result<Vec<Drift>, TopologyError> {
     let mut drift = Vec::new();
-    for config in [retry(streams), dead(streams), exhausted(streams)] {
+    for config in [
+        retry(streams),
+        dead(streams),
+        exhausted(streams),
+        bodies(streams),
+        claims(streams),
+    ] {
         ensure_stream(js, config, &mut drift).await?;
     }
     for service in services {
@@ -88,38 +102,6 @@ pub async fn ensure(
     };
     ensure_consumer(js, EXHAUSTED_STREAM, backstop, &mut drift).await?;
     Ok(drift)
-}
-
-/// The bucket in which schedulers elect a leader; a key not renewed for [`LEADER_TTL`] is gone.
-pub async fn leader_bucket(js: &jetstream::Context, streams: &Streams) -> Result<kv::Store, TopologyError> {
-    let config = kv::Config {
-        bucket: LEADER_BUCKET.into(),
-        history: 1,
-        max_age: LEADER_TTL,
-        num_replicas: streams.replicas,
-        ..Default::default()
-    };
-    js.create_key_value(config)
-        .await
-        .map_err(TopologyError::of(format!("bucket {LEADER_BUCKET}")))
-}
-
-/// The bucket of limits that are changed while workers run.
-pub async fn limits_bucket(js: &jetstream::Context, streams: &Streams) -> Result<kv::Store, TopologyError> {
-    // Looked for first: one that is there stays as it is, whatever the settings say by now.
-    if let Ok(bucket) = js.get_key_value(LIMITS_BUCKET).await {
-        return Ok(bucket);
-    }
-    let config = kv::Config {
-        bucket: LIMITS_BUCKET.into(),
-        description: "Weir: limits changed while workers run".into(),
-        history: 1,
-        num_replicas: streams.replicas,
-        ..Default::default()
-    };
-    js.create_key_value(config)
-        .await
-        .map_err(TopologyError::of(format!("bucket {LIMITS_BUCKET}")))
 }
 
 fn base(name: String, streams: &Streams) -> Config {
@@ -205,6 +187,32 @@ fn exhausted(streams: &Streams) -> Config {
         max_age: EXHAUSTED_MAX_AGE,
         description: Some("Weir: messages delivered too often".into()),
         ..base(EXHAUSTED_STREAM.into(), streams)
+    }
+}
+
+/// The bucket of bodies, as the object store lays it out, so that its clients in any language read and write it. Nothing
+/// in it grows old by itself: an event may wait for as long as it has to.
+fn bodies(streams: &Streams) -> Config {
+    Config {
+        subjects: vec![format!("{BODIES_CHUNKS}.>"), format!("{BODIES_META}.>")],
+        retention: RetentionPolicy::Limits,
+        discard: DiscardPolicy::New,
+        max_bytes: streams.claims_max_bytes,
+        allow_rollup: true,
+        allow_direct: true,
+        description: Some("Weir: bodies of large events, removed when done".into()),
+        ..base(BODIES_STREAM.into(), streams)
+    }
+}
+
+fn claims(streams: &Streams) -> Config {
+    Config {
+        subjects: vec![format!("{CLAIMS_MOVED}.>")],
+        retention: RetentionPolicy::Limits,
+        max_age: MOVED_MAX_AGE,
+        max_messages_per_subject: 1,
+        description: Some("Weir: references to bodies that were moved lately".into()),
+        ..base(CLAIMS_STREAM.into(), streams)
     }
 }
 

@@ -163,6 +163,20 @@ pub fn compress(payload: Bytes) -> (Bytes, bool) {
     }
 }
 
+/// Most bytes that [`decompress`] makes of a payload, told without decompressing it. One that does not say it, or consists
+/// of several frames, counts as [`MAX_BYTES`]; one that says it falsely does not decompress.
+pub fn plain_size(payload: &[u8], encoding: Option<&str>) -> usize {
+    if encoding.is_none() {
+        return payload.len();
+    }
+    let said = zstd::zstd_safe::get_frame_content_size(payload).ok().flatten();
+    let single = zstd::zstd_safe::find_frame_compressed_size(payload) == Ok(payload.len());
+    let said = said
+        .filter(|_| single)
+        .and_then(|size| usize::try_from(size).ok());
+    said.unwrap_or(MAX_BYTES).min(MAX_BYTES)
+}
+
 /// Undoes the content encoding of a message, at most [`MAX_BYTES`] of it.
 pub fn decompress(payload: Bytes, encoding: Option<&str>) -> Result<Bytes, WireError> {
     match encoding {
@@ -172,7 +186,10 @@ pub fn decompress(payload: Bytes, encoding: Option<&str>) -> Result<Bytes, WireE
             let mut decoder = zstd::stream::read::Decoder::new(&payload[..]).map_err(broken)?;
             // 8 MiB, what RFC 8878 asks every decoder to bear; frames may ask for gigabytes.
             decoder.window_log_max(23).map_err(broken)?;
-            let mut plain = Vec::with_capacity(payload.len().saturating_mul(4).min(1 << 20));
+            let expected = plain_size(&payload, encoding);
+            // What is not known is grown into.
+            let room = if expected < MAX_BYTES { expected } else { 1 << 20 };
+            let mut plain = Vec::with_capacity(room);
             decoder
                 .take(MAX_BYTES as u64 + 1)
                 .read_to_end(&mut plain)

@@ -1,5 +1,6 @@
 //! How fast a worker drains a stream of events that need no work, against the bare operation in the same run:
-//! `cargo bench -p worker`. Arguments: `-- --events 100000 --rounds 3`, or `-- --only bare|weir|floor|full`.
+//! `cargo bench -p worker`, and what each guarantee costs. Arguments: `-- --events 100000 --rounds 3`, or
+//! `-- --only bare|weir|limits|floor|full|once`.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -26,17 +27,52 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use worker::config::Config;
+use worker::effect::Effect;
 use worker::handler::{Completion, Handler};
 use worker::quota::Turn;
 
+/// What a worker promises in a run.
+#[derive(Debug, Clone, Copy)]
+struct Promise {
+    /// It keeps a limit.
+    limits: bool,
+    /// It records results, and knows what comes again.
+    results: bool,
+    /// It notes each call before it begins, as it does for writes.
+    once: bool,
+}
+
+const NOTHING: Promise = Promise {
+    limits: false,
+    results: false,
+    once: false,
+};
+const LIMITS: Promise = Promise {
+    limits: true,
+    ..NOTHING
+};
+const RESULTS: Promise = Promise {
+    results: true,
+    ..LIMITS
+};
+const ONCE: Promise = Promise {
+    once: true,
+    ..RESULTS
+};
+
 /// Does nothing, and counts.
 struct Noop {
+    effect: Effect,
     left: AtomicUsize,
     begun: OnceLock<Instant>,
     done: Notify,
 }
 
 impl Handler for Noop {
+    fn effect(&self, _: &Event) -> Effect {
+        self.effect
+    }
+
     fn handle<'a>(&'a self, _: &'a Event, _: &'a Turn) -> BoxFuture<'a, Result<Completion, Failure>> {
         self.begun.get_or_init(Instant::now);
         if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
@@ -176,21 +212,21 @@ impl World {
     }
 
     /// The worker as it ships, with a handler that does nothing.
-    async fn weir(&self, results: bool) -> f64 {
+    async fn weir(&self, promise: Promise) -> f64 {
         self.fill().await;
-        if results {
+        if promise.results {
             // An empty table, as the floor's is; the first time there is none yet.
             let database = sqlx::PgPool::connect(&self.servers.postgres.url("bench"))
                 .await
                 .unwrap();
-            let _ = sqlx::query("TRUNCATE results").execute(&database).await;
+            let _ = sqlx::query("TRUNCATE outcomes").execute(&database).await;
         }
-        let postgres = if results {
+        let postgres = if promise.results {
             self.servers.postgres.url("bench")
         } else {
             "none".into()
         };
-        let limit = if results {
+        let limit = if promise.limits {
             "100000000 per second, burst 1000000"
         } else {
             "none"
@@ -205,13 +241,20 @@ impl World {
             ("WEIR_SERVICE_BENCH_LIMIT", limit.into()),
             ("WEIR_LIMITS_START", "full".into()),
             ("WEIR_SERVICE_BENCH_CONCURRENCY", "2000".into()),
+            ("WEIR_SERVICE_BENCH_UNKNOWN", "dead".into()),
         ];
         let env: std::collections::BTreeMap<String, String> = env
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value))
             .collect();
         let config = Config::read(&mut Reader::new(&env));
+        let effect = if promise.once {
+            Effect::Once
+        } else {
+            Effect::Repeatable
+        };
         let noop = Arc::new(Noop {
+            effect,
             left: AtomicUsize::new(self.events),
             begun: OnceLock::new(),
             done: Notify::new(),
@@ -234,6 +277,9 @@ impl World {
         rate
     }
 }
+
+/// Kinds of runs.
+const KINDS: [&str; 6] = ["bare", "weir", "limits", "floor", "full", "once"];
 
 fn argument(name: &str, default: usize) -> usize {
     let mut args = std::env::args().skip_while(|arg| arg != name).skip(1);
@@ -258,37 +304,50 @@ fn main() {
         let servers = Servers::start_scratch().await.unwrap();
         servers.postgres.create_database("bench").await.unwrap();
         let js = jetstream::new(async_nats::connect(servers.nats.url()).await.unwrap());
-        let world = World { servers, js, service: Service::new("bench").unwrap(), events };
-        let (mut bare, mut weir, mut floor, mut full) = (vec![], vec![], vec![], vec![]);
-        let only = std::env::args().skip_while(|arg| arg != "--only").nth(1);
-        if let Some(only) = only {
+        let world = World {
+            servers,
+            js,
+            service: Service::new("bench").unwrap(),
+            events,
+        };
+        let run = async |kind: &str| match kind {
+            "bare" => world.bare().await,
+            "weir" => world.weir(NOTHING).await,
+            "limits" => world.weir(LIMITS).await,
+            "floor" => world.bare_batched().await,
+            "full" => world.weir(RESULTS).await,
+            "once" => world.weir(ONCE).await,
+            other => panic!("--only {other:?}: must be one of {KINDS:?}"),
+        };
+        if let Some(only) = std::env::args().skip_while(|arg| arg != "--only").nth(1) {
             // One kind of run, for a profiler.
-            let rate = match only.as_str() {
-                "bare" => world.bare().await,
-                "weir" => world.weir(false).await,
-                "floor" => world.bare_batched().await,
-                _ => world.weir(true).await,
-            };
-            println!("{only}: {rate:.0}/s");
+            println!("{only}: {:.0}/s", run(&only).await);
             return;
         }
+        let mut rates: Vec<Vec<f64>> = vec![Vec::new(); KINDS.len()];
         for round in 1..=rounds {
+            print!("round {round}:");
             // In turn, so that a machine that drifts drifts for all.
-            bare.push(world.bare().await);
-            weir.push(world.weir(false).await);
-            floor.push(world.bare_batched().await);
-            full.push(world.weir(true).await);
-            let last = |figures: &[f64]| figures.last().copied().unwrap_or_default();
-            println!(
-                "round {round}: bare {:.0}/s, weir {:.0}/s; bare with limits and results {:.0}/s, weir {:.0}/s",
-                last(&bare), last(&weir), last(&floor), last(&full)
-            );
+            for (kind, rates) in KINDS.iter().zip(&mut rates) {
+                rates.push(run(kind).await);
+                print!(" {kind} {:.0}/s", rates.last().unwrap());
+                std::io::Write::flush(&mut std::io::stdout()).unwrap();
+            }
+            println!();
         }
-        let (bare, weir, floor, full) = (median(bare), median(weir), median(floor), median(full));
+        let rates: Vec<f64> = rates.into_iter().map(median).collect();
+        let of = |kind: &str| rates[KINDS.iter().position(|known| *known == kind).unwrap()];
         println!("\n{events} events, median of {rounds} rounds\n");
         println!("| drain | bare loop | weir | ratio |\n|---|---|---|---|");
-        println!("| pull and ack | {bare:.0}/s | {weir:.0}/s | {:.2} |", weir / bare);
-        println!("| with limits and results | {floor:.0}/s | {full:.0}/s | {:.2} |", full / floor);
+        for (what, bare, weir) in [
+            ("pull and ack", "bare", "weir"),
+            ("the same under a limit", "bare", "limits"),
+            ("under a limit, results recorded", "floor", "full"),
+            ("the same, each call noted before it begins", "floor", "once"),
+        ] {
+            let (bare, weir) = (of(bare), of(weir));
+            println!("| {what} | {bare:.0}/s | {weir:.0}/s | {:.2} |", weir / bare);
+        }
         telemetry.shutdown(Duration::from_secs(1)).await;
     });
 }

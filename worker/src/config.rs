@@ -1,19 +1,24 @@
 //! The worker's settings.
 
 mod limits;
+mod upstreams;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use shared::backoff::Schedule;
+use shared::breaker::Rule;
 use shared::config::reader::without_password;
 use shared::config::{Fleet, Reader};
 use shared::subject::Service;
+use shared::wire;
 
+use crate::effect::Policy as Unknown;
 use crate::handler::Kind;
 use crate::limits::Table;
 use crate::provider::Provider;
 use crate::quota::away::Policy;
+use crate::store::Keep;
 
 /// Prefixes of the settings that only workers read.
 pub const OWN: [&str; 3] = ["WEIR_WORKER_", "WEIR_SERVICE_", "WEIR_LIMITS_"];
@@ -34,8 +39,15 @@ pub struct Config {
     pub postgres_url: Option<String>,
     /// `WEIR_WORKER_POSTGRES_CONNECTIONS`: most connections of this process.
     pub postgres_connections: u32,
+    /// `WEIR_WORKER_INBOX`: for how long a delivery that comes again is recognised.
+    pub inbox: Duration,
+    /// `WEIR_WORKER_KEEP`: for how long outcomes and failures are kept.
+    pub keep: Keep,
     /// `WEIR_WORKER_BATCH`: most messages asked for at once.
     pub batch: usize,
+    /// `WEIR_WORKER_MAX_DECODED`, in bytes: events above 64 KB held at once, all services together. The smallest is room
+    /// for the largest event, compressed and decompressed.
+    pub max_decoded: usize,
     /// `WEIR_WORKER_AHEAD`: how far ahead calls are booked; 0 for not at all.
     pub ahead: Duration,
     /// `WEIR_LIMITS_START`: whether buckets of a credential that Redis knows nothing of are full, as if nobody had called
@@ -64,8 +76,12 @@ pub struct ServiceConfig {
     pub away: Policy,
     /// `_RETRIES`: delays before the next attempts.
     pub retries: Schedule,
-    /// `_URL`: where the API is, or where to deliver.
-    pub url: String,
+    /// `_UNKNOWN`: what happens to an event when nobody knows what became of its call.
+    pub unknown: Unknown,
+    /// `_URL`: where the API is, or where to deliver; several in order of preference.
+    pub urls: Vec<String>,
+    /// `_BREAKER`: what takes one of them out of service; `None` for nothing.
+    pub breaker: Option<Rule>,
     /// `_TOKEN`: the credential of an API.
     pub token: Option<String>,
     /// `_SECRET`: signs deliveries (`whsec_…`).
@@ -101,6 +117,7 @@ impl Config {
                 "is missing: where results are kept (`none` to keep none)",
             );
         }
+        let recorded = postgres != "none";
         let ahead = reader.duration(
             "WEIR_WORKER_AHEAD",
             Duration::from_millis(100),
@@ -116,18 +133,34 @@ impl Config {
             },
             |full| if *full { "full" } else { "empty" }.into(),
         );
+        let day = Duration::from_secs(86_400);
+        let inbox = reader.duration("WEIR_WORKER_INBOX", day * 14, day / 24..=day * 3650);
+        let keep = reader.duration("WEIR_WORKER_KEEP", day * 90, day..=day * 36_500);
+        if keep < inbox {
+            reader.problem(
+                "WEIR_WORKER_KEEP",
+                "is shorter than WEIR_WORKER_INBOX: what is not kept is not recognised",
+            );
+        }
         Self {
             ahead,
             limits_full,
+            inbox,
+            keep: Keep(keep),
             listen: reader.parsed("WEIR_WORKER_LISTEN", listen),
             name: reader.text("WEIR_WORKER_NAME", &default_name()),
             redis_url: reader.url("WEIR_REDIS_URL", "redis://127.0.0.1:6379", &["redis", "rediss"]),
             postgres_url: Some(postgres).filter(|url| url != "none"),
             postgres_connections: reader.number("WEIR_WORKER_POSTGRES_CONNECTIONS", 8, 1..=50) as u32,
             batch: reader.number("WEIR_WORKER_BATCH", 512, 1..=5_000) as usize,
+            max_decoded: reader.bytes(
+                "WEIR_WORKER_MAX_DECODED",
+                256 << 20,
+                2 * wire::MAX_BYTES as u64..=u64::from(u32::MAX) << 10,
+            ) as usize,
             services: services
                 .into_iter()
-                .map(|service| ServiceConfig::read(reader, service, ahead))
+                .map(|service| ServiceConfig::read(reader, service, ahead, recorded))
                 .collect(),
             fleet,
         }
@@ -135,7 +168,7 @@ impl Config {
 }
 
 impl ServiceConfig {
-    fn read(reader: &mut Reader<'_>, service: Service, ahead: Duration) -> Self {
+    fn read(reader: &mut Reader<'_>, service: Service, ahead: Duration, recorded: bool) -> Self {
         let prefix = prefix(&service);
         let name = |suffix: &str| format!("{prefix}_{suffix}");
         let kind = match reader.optional(&name("HANDLER")) {
@@ -170,13 +203,7 @@ impl ServiceConfig {
             |provider| provider.as_str().into(),
         );
         let limits = limits::read(reader, &prefix, provider, ahead);
-        let url = reader.url(&name("URL"), kind.default_url(), &["http", "https"]);
-        if url.is_empty() {
-            reader.problem(
-                &name("URL"),
-                "is missing: where events of this service are delivered",
-            );
-        }
+        let (urls, breaker) = upstreams::read(reader, &prefix, kind);
         let secret = reader.secret(&name("SECRET"));
         if let Some(Err(what)) = secret.as_deref().map(crate::handler::http::key) {
             reader.problem(&name("SECRET"), what);
@@ -185,17 +212,35 @@ impl ServiceConfig {
             concurrency: reader.number(&name("CONCURRENCY"), kind.default_concurrency(), 1..=100_000)
                 as usize,
             retries: reader.parsed(&name("RETRIES"), Schedule::default()),
-            token: reader.secret(&name("TOKEN")),
+            token: reader.secret_line(&name("TOKEN")),
             away: reader.parsed(&name("REDIS_AWAY"), Policy::default()),
+            unknown: unknown(reader, &name("UNKNOWN"), kind, recorded),
             secret,
             service,
             kind,
             timeout,
             provider,
             limits,
-            url: url.trim_end_matches('/').to_owned(),
+            urls,
+            breaker,
         }
     }
+}
+
+/// What happens to calls of which nobody knows the end. Only what is recorded can be told from what is new.
+fn unknown(reader: &mut Reader<'_>, name: &str, kind: Kind, recorded: bool) -> Unknown {
+    let strictest = if recorded {
+        kind.default_unknown()
+    } else {
+        Unknown::Retry
+    };
+    let unknown = reader.parsed(name, strictest);
+    if !recorded && unknown != Unknown::Retry {
+        let what =
+            format!("is {unknown}: with WEIR_POSTGRES_URL=none nothing is noted, and only retry is possible");
+        reader.problem(name, what);
+    }
+    unknown
 }
 
 /// `WEIR_SERVICE_<NAME>`.
@@ -252,9 +297,23 @@ mod tests {
             "100 per minute, burst 20"
         );
         assert_eq!(
-            (slack.concurrency, slack.url.as_str()),
+            (slack.concurrency, slack.urls[0].as_str()),
             (10, "https://slack.com/api")
         );
+    }
+
+    #[test]
+    fn what_is_not_recorded_cannot_be_once() {
+        let none = ("WEIR_POSTGRES_URL", "none");
+        let config = read(&[none]).unwrap();
+        assert!(
+            config
+                .services
+                .iter()
+                .all(|service| service.unknown == Unknown::Retry)
+        );
+        let Problems(lines) = read(&[none, ("WEIR_SERVICE_GITHUB_UNKNOWN", "dead")]).unwrap_err();
+        assert!(lines[0].contains("only retry is possible"), "{lines:?}");
     }
 
     #[test]
@@ -267,12 +326,18 @@ mod tests {
             ("WEIR_SERVICE_HTTP_LIMIT", "3 per 100ms"),
             ("WEIR_SERVICE_HTTP_REDIS_AWAY", "hope"),
             ("WEIR_SERVICE_HTTP_PROVIDER", "acme"),
+            ("WEIR_SERVICE_HTTP_UNKNOWN", "perhaps"),
+            ("WEIR_WORKER_KEEP", "7d"),
             ("WEIR_LIMITS_START", "half"),
             ("WEIR_SERVICE_GITHUB_CONCURRENCY", "0"),
+            ("WEIR_SERVICE_GITHUB_BREAKER", "half of them"),
+            ("WEIR_SERVICE_GITHUB_URL", "https://a.example, b.example"),
             ("WEIR_SERVICE_GITHUB_RETRYS", "5s"),
             ("WEIR_SERVICE_HTTP_SECRET", "hunter2"),
             ("WEIR_POSTGRES_URL", "mysql://x"),
-            ("WEIR_WORKER_SERVICES", "github,acme,http,jira"),
+            ("WEIR_WORKER_SERVICES", "github,acme,http,jira,http"),
+            ("WEIR_SERVICE_ACME_TOKEN", "hunter2\n"),
+            ("WEIR_SERVICE_HTTP_TOKEN", "hunter2\r\nx: y"),
         ])
         .unwrap_err();
         for (setting, says) in [
@@ -285,6 +350,8 @@ mod tests {
             ),
             ("WEIR_SERVICE_HTTP_REDIS_AWAY", "stop or share"),
             ("WEIR_SERVICE_HTTP_PROVIDER", "anthropic"),
+            ("WEIR_SERVICE_HTTP_UNKNOWN", "look-up, dead or retry"),
+            ("WEIR_WORKER_KEEP", "shorter than WEIR_WORKER_INBOX"),
             ("WEIR_LIMITS_START", "empty or full"),
             ("WEIR_SERVICE_GITHUB_CONCURRENCY", "not within 1"),
             (
@@ -293,9 +360,19 @@ mod tests {
             ),
             ("WEIR_SERVICE_ACME_HANDLER", "is missing"),
             ("WEIR_SERVICE_HTTP_URL", "is missing"),
+            (
+                "WEIR_SERVICE_GITHUB_BREAKER",
+                "write off, 50% of 10 in 30s, open 15s",
+            ),
+            (
+                "WEIR_SERVICE_GITHUB_URL",
+                "\"b.example\" must begin with http:// or https://",
+            ),
             ("WEIR_SERVICE_HTTP_SECRET", "whsec_"),
             ("WEIR_POSTGRES_URL", "postgres://"),
             ("WEIR_WORKER_SERVICES", "\"jira\""),
+            ("WEIR_WORKER_SERVICES", "names http twice"),
+            ("WEIR_SERVICE_HTTP_TOKEN", "control character (U+000D) at byte 7"),
         ] {
             assert!(
                 lines.iter().any(|l| l.starts_with(setting) && l.contains(says)),

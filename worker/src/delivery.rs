@@ -131,6 +131,12 @@ impl Delivery {
         header(self.headers(), headers::PLANNED)?.parse().ok()
     }
 
+    /// The dead letter that it was until somebody replayed it, by its sequence; 0 for none.
+    pub fn replayed(&self) -> u64 {
+        let said = header(self.headers(), headers::REPLAYED).and_then(|text| text.parse().ok());
+        said.unwrap_or(0)
+    }
+
     /// The id of the event where its bytes do not tell: from the headers, else its place in the stream.
     pub fn fallback_id(&self, stream: &str) -> EventId {
         [headers::ID, headers::MESSAGE_ID]
@@ -139,10 +145,10 @@ impl Delivery {
             .unwrap_or_else(|| EventId::from_position(stream, self.sequence))
     }
 
-    /// Decodes the event.
-    pub fn decode(&self, stream: &str) -> Result<Event, WireError> {
+    /// Decodes the event from `payload`: its own bytes, or those that it refers to.
+    pub fn decode(&self, payload: Bytes, stream: &str) -> Result<Event, WireError> {
         let encoding = header(self.headers(), headers::CONTENT_ENCODING);
-        let payload = wire::decompress(self.message.payload.clone(), encoding)?;
+        let payload = wire::decompress(payload, encoding)?;
         wire::decode(&payload, || self.fallback_id(stream))
     }
 
@@ -168,16 +174,19 @@ impl Delivery {
         self.tell(verb).await;
     }
 
-    /// Takes it off the stream because it lies elsewhere now (a scheduled retry, a dead letter): an ack whose arrival
-    /// is awaited, because its loss would run the event a second time beside its retry.
-    pub async fn moved(mut self) {
+    /// Takes it off the stream because it lies elsewhere now (a scheduled retry, a dead letter), or because its body is
+    /// to be removed: an ack whose arrival is awaited, because its loss would run the event a second time beside its
+    /// retry, or without its body. `false` when nobody confirmed it.
+    pub async fn moved(mut self) -> bool {
         self.settled = true;
         let Some(reply) = self.message.reply.take() else {
-            return;
+            return false;
         };
-        if let Err(error) = self.client.request(reply, "+ACK".into()).await {
-            tracing::debug!(%error, sequence = self.sequence, "the ack of a moved message is not confirmed");
+        let confirmed = self.client.request(reply, "+ACK".into()).await;
+        if let Err(error) = &confirmed {
+            tracing::debug!(%error, sequence = self.sequence, "the ack of a message is not confirmed");
         }
+        confirmed.is_ok()
     }
 
     async fn tell(&self, verb: Bytes) {

@@ -2,17 +2,21 @@
 
 pub mod github;
 pub mod http;
+mod marker;
 pub mod slack;
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::SystemTime;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use shared::event::Event;
 use shared::failure::Failure;
 use shared::limiter::Charge;
 
 use crate::config::ServiceConfig;
+use crate::effect::{Effect, Found, Policy};
 use crate::limits::Limits;
 use crate::outbound::Outbound;
 use crate::provider::Provider;
@@ -28,6 +32,24 @@ pub trait Handler: Send + Sync + 'static {
     fn charges(&self, event: &Event, limits: &Limits) -> Vec<Charge> {
         let _ = (event, limits);
         Vec::new()
+    }
+
+    /// Whether the event's call may be made again without having its effect twice.
+    fn effect(&self, event: &Event) -> Effect {
+        let _ = event;
+        Effect::Repeatable
+    }
+
+    /// Asks the API, in a turn of its own, whether an earlier call of this event has had its effect; none was made before
+    /// `since`. Runs within the service's timeout.
+    fn look_up<'a>(
+        &'a self,
+        event: &'a Event,
+        since: SystemTime,
+        turn: &'a Turn,
+    ) -> BoxFuture<'a, Result<Found, Failure>> {
+        let _ = (event, since, turn);
+        std::future::ready(Ok(Found::CannotTell)).boxed()
     }
 
     /// Makes the call that the event asks for, in its turn. Runs within the service's timeout; a panic is caught and
@@ -118,6 +140,15 @@ impl Kind {
             Self::Github => Provider::Github,
             Self::Slack => Provider::Slack,
             Self::Http => Provider::Other,
+        }
+    }
+
+    /// What happens when nobody knows what became of a call, unless the settings say otherwise: the strictest that the
+    /// handler can keep. An endpoint that `http` delivers to knows the event by its id.
+    pub fn default_unknown(self) -> Policy {
+        match self {
+            Self::Github | Self::Slack => Policy::LookUp,
+            Self::Http => Policy::Retry,
         }
     }
 

@@ -4,13 +4,16 @@
 
 pub mod alive;
 pub mod batch;
+pub mod claim;
 pub mod config;
 pub mod delivery;
+pub mod effect;
 pub mod forecast;
 pub mod handler;
 pub mod limits;
 pub mod live;
 pub mod metrics;
+pub mod open;
 pub mod outbound;
 pub mod outcome;
 pub mod pool;
@@ -18,8 +21,10 @@ pub mod process;
 pub mod provider;
 pub mod pull;
 pub mod quota;
+pub mod room;
 pub mod settle;
 pub mod store;
+pub mod suspect;
 pub mod trace;
 
 use std::future::IntoFuture;
@@ -44,9 +49,12 @@ use handler::{Handler, bucket_tag};
 use limits::Limits;
 use metrics::Metrics;
 use outbound::Outbound;
+use outbound::fleet::Fleet;
+use outbound::upstreams::{self, Upstreams};
 use pool::Pool;
 use quota::Quota;
-use store::Store;
+use room::Room;
+use store::{Owner, Store};
 
 /// What of the shutdown deadline is kept back for handing back what did not finish, and for the last acks.
 const HAND_BACK: Duration = Duration::from_secs(2);
@@ -125,6 +133,7 @@ pub async fn run(
     let events = TaskTracker::new();
     let background = TaskTracker::new();
     let hand_back = CancellationToken::new();
+    let room = Room::new(config.max_decoded);
     let mut pools = Vec::new();
     for service in &config.services {
         let make_pool = || PoolParts {
@@ -138,6 +147,7 @@ pub async fn run(
             background: &background,
             events: &events,
             hand_back: &hand_back,
+            room: &room,
         };
         let failed = |why| WorkerError::Handler(service.service.to_string(), why);
         pools.push(Arc::new(make_pool().assemble(make).map_err(failed)?));
@@ -147,10 +157,17 @@ pub async fn run(
         prepare(&config, &js, database.as_ref()).await;
         for pool in &pools {
             live::catch_up(pool, config.ahead).await;
+            pool.upstreams.known().await;
         }
     };
     if shutdown.run_until_cancelled(prepared).await.is_some() {
         started.cancel();
+        if let Some(database) = database {
+            let keep = config.keep;
+            tasks.spawn("partitions", OnEnd::Restart, OnShutdown::Abort, move || {
+                store::keep_up(database.clone(), keep)
+            });
+        }
         for pool in &pools {
             let (followed, ahead) = (Arc::clone(pool), config.ahead);
             tasks.spawn("limits", OnEnd::Restart, OnShutdown::Abort, move || {
@@ -243,6 +260,7 @@ struct PoolParts<'a> {
     background: &'a TaskTracker,
     events: &'a TaskTracker,
     hand_back: &'a CancellationToken,
+    room: &'a Room,
 }
 
 impl PoolParts<'_> {
@@ -262,10 +280,27 @@ impl PoolParts<'_> {
             ahead: self.config.ahead,
             metrics: self.metrics.quota(service.as_str()),
         };
+        let owner = Owner {
+            service: service.clone(),
+            worker: self.config.name.as_str().into(),
+            inbox: self.config.inbox,
+            longest_call: effect::longest_call(self.service.timeout),
+        };
+        let streams = &self.config.fleet.streams;
+        let upstreams = upstreams::Parts {
+            service,
+            urls: &self.service.urls,
+            rule: self.service.breaker,
+            timeout: self.service.timeout,
+            worker: &self.config.name,
+            metrics: self.metrics,
+            fleet: Fleet::new(self.client, self.js, streams, service),
+        };
         let store = self
             .database
-            .map(|db| Store::start(self.background, db.clone(), service, self.metrics.store.clone()));
+            .map(|db| Store::start(self.background, db.clone(), owner, self.metrics.store.clone()));
         Ok(Pool {
+            upstreams: Upstreams::start(self.background, upstreams)?,
             handler: make(self.service)?,
             quota: Quota::start(self.background, quota),
             limits,
@@ -281,6 +316,7 @@ impl PoolParts<'_> {
             permits: Arc::new(Semaphore::new(self.service.concurrency)),
             tasks: self.events.clone(),
             hand_back: self.hand_back.clone(),
+            room: self.room.clone(),
         })
     }
 }

@@ -7,8 +7,11 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+
+use shared::breaker::State;
 
 use crate::outcome::Verdict;
 
@@ -32,6 +35,10 @@ pub const LIMITER_ABSURD: &str = "weir_worker_limiter_absurd_headers";
 pub const LIMITER_SHARED: &str = "weir_worker_limiter_local_share";
 /// Times that the limiter could not be asked.
 pub const LIMITER_AWAY: &str = "weir_worker_limiter_away";
+/// Whether an upstream is in service: 0 closed, 1 half-open, 2 open; by service and upstream.
+pub const BREAKER_STATE: &str = "weir_worker_breaker_state";
+/// Changes of that, by what it became.
+pub const BREAKER_TRANSITIONS: &str = "weir_worker_breaker_transitions";
 /// Deliveries that were dropped without being settled: always a mistake in this code.
 pub const DROPPED: &str = "weir_worker_dropped_unsettled";
 /// Rows of a group commit.
@@ -53,6 +60,19 @@ struct OutcomeLabel {
     outcome: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpstreamLabel {
+    service: String,
+    upstream: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TransitionLabel {
+    service: String,
+    upstream: String,
+    to: &'static str,
+}
+
 type Histograms = Family<ServiceLabel, Histogram, fn() -> Histogram>;
 
 /// All metrics of a worker.
@@ -62,6 +82,8 @@ pub struct Metrics {
     took: Histograms,
     accept_to_done: Histograms,
     limiter: [Family<ServiceLabel, Counter>; 7],
+    breaker_state: Family<UpstreamLabel, Gauge>,
+    breaker_transitions: Family<TransitionLabel, Counter>,
     /// Of the store.
     pub store: StoreMetrics,
 }
@@ -107,6 +129,28 @@ pub struct QuotaMetrics {
     pub away: Counter,
 }
 
+/// Metrics of one upstream's breaker.
+#[derive(Debug, Clone, Default)]
+pub struct BreakerMetrics {
+    state: Gauge,
+    closed: Counter,
+    half_open: Counter,
+    open: Counter,
+}
+
+impl BreakerMetrics {
+    /// It became this.
+    pub fn changed(&self, to: State) {
+        let (value, counter) = match to {
+            State::Closed => (0, &self.closed),
+            State::HalfOpen => (1, &self.half_open),
+            State::Open => (2, &self.open),
+        };
+        self.state.set(value);
+        counter.inc();
+    }
+}
+
 fn seconds() -> Histogram {
     Histogram::new([
         0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -122,6 +166,8 @@ impl Metrics {
             took: Family::new_with_constructor(seconds),
             accept_to_done: Family::new_with_constructor(seconds),
             limiter: Default::default(),
+            breaker_state: Family::default(),
+            breaker_transitions: Family::default(),
             store: StoreMetrics {
                 rows: Histogram::new([1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]),
                 seconds: seconds(),
@@ -146,6 +192,16 @@ impl Metrics {
         for ((name, help), family) in names.into_iter().zip(&metrics.limiter) {
             registry.register(name, help, family.clone());
         }
+        registry.register(
+            BREAKER_STATE,
+            "Upstreams in service (0), probed (1) or out of service (2)",
+            metrics.breaker_state.clone(),
+        );
+        registry.register(
+            BREAKER_TRANSITIONS,
+            "Changes of an upstream's breaker, by what it became",
+            metrics.breaker_transitions.clone(),
+        );
         registry.register(COMMIT_ROWS, "Rows of a group commit", metrics.store.rows.clone());
         registry.register(
             COMMIT_SECONDS,
@@ -177,6 +233,29 @@ impl Metrics {
             dead: settled("dead"),
             took: self.took.get_or_create(&label).clone(),
             accept_to_done: self.accept_to_done.get_or_create(&label).clone(),
+        }
+    }
+
+    /// Those of one upstream's breaker.
+    pub fn breaker(&self, service: &str, upstream: &str) -> BreakerMetrics {
+        let label = UpstreamLabel {
+            service: service.to_owned(),
+            upstream: upstream.to_owned(),
+        };
+        let transition = |to| {
+            let UpstreamLabel { service, upstream } = label.clone();
+            let label = TransitionLabel {
+                service,
+                upstream,
+                to,
+            };
+            self.breaker_transitions.get_or_create(&label).clone()
+        };
+        BreakerMetrics {
+            state: self.breaker_state.get_or_create(&label).clone(),
+            closed: transition("closed"),
+            half_open: transition("half_open"),
+            open: transition("open"),
         }
     }
 

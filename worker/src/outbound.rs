@@ -1,7 +1,11 @@
 //! Stage 9: calls to the outside: one client a service, a span around each call, answers bounded, and what a status
 //! means.
 
+pub mod breaker;
 pub mod classify;
+pub mod fleet;
+pub mod lease;
+pub mod upstreams;
 
 use std::time::Duration;
 
@@ -138,7 +142,13 @@ fn broken(error: &reqwest::Error) -> Failure {
         .url()
         .map(|url| format!(" ({})", url.origin().ascii_serialization()))
         .unwrap_or_default();
-    Failure::transient(code, format!("{cause}{host}"))
+    let detail = format!("{cause}{host}");
+    // Without a connection nothing was sent; of anything later it is not known how far it went.
+    if error.is_connect() {
+        Failure::transient(code, detail)
+    } else {
+        Failure::unknown(code, detail)
+    }
 }
 
 fn propagate(span: &tracing::Span, headers: &mut HeaderMap) {

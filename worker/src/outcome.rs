@@ -1,5 +1,6 @@
 //! From an attempt's outcome to what is to become of its message: pure.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant, SystemTime};
 
 use shared::backoff::{MAX_RETRY_AFTER, Schedule};
@@ -8,9 +9,10 @@ use shared::failure::{Failure, Reason};
 use shared::telemetry::propagation::millis;
 
 use crate::delivery::Delivery;
+use crate::effect::{Note, UNKNOWN};
 use crate::handler::Completion;
 use crate::pool::Pool;
-use crate::store::{Row, State};
+use crate::store::{Intent, Row, State};
 use crate::trace;
 
 /// Shortest time that an event is put off for a limit.
@@ -18,6 +20,9 @@ pub const SHORTEST_DEFERRAL: Duration = Duration::from_secs(1);
 
 /// The code of a wait for a limit of our own, whose length is this event's turn and needs no spreading.
 pub const OWN_LIMIT: &str = "quota";
+
+/// The code of an event whose handler panicked, before its call or after it.
+pub const PANIC: &str = "panic";
 
 /// What is to become of a message.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,11 +39,15 @@ pub enum Verdict {
         reason: Reason,
         /// Attempts that have failed by now.
         failed: u32,
+        /// Whether the call may have had its effect.
+        unknown: bool,
     },
-    /// The same attempt later: a limit was in the way.
+    /// The same attempt later: a limit was in the way, or no upstream in service.
     Defer {
         /// How much later.
         after: Duration,
+        /// What is in the way, one word.
+        code: Cow<'static, str>,
     },
     /// No further attempt helps.
     Dead {
@@ -48,6 +57,8 @@ pub enum Verdict {
         failed: u32,
         /// Whether it would have failed at any number of attempts.
         permanent: bool,
+        /// Whether a call may have had its effect.
+        unknown: bool,
     },
 }
 
@@ -78,33 +89,47 @@ fn verdict(
             let wait = wait.clamp(SHORTEST_DEFERRAL, MAX_RETRY_AFTER);
             Verdict::Defer {
                 after: wait.mul_f64(1.0 + 0.2 * unit.clamp(0.0, 1.0)),
+                code: reason.code,
             }
         }
-        Some(Err(Failure::Transient { reason, retry_after })) => {
-            match retries.delay(failed, retry_after, unit) {
-                Some(after) => Verdict::Retry {
-                    after,
-                    reason,
-                    failed,
-                },
-                None => Verdict::Dead {
-                    reason,
-                    failed,
-                    permanent: false,
-                },
-            }
-        }
-        Some(Err(Failure::Permanent { reason })) => Verdict::Dead {
+        Some(Err(Failure::Transient {
             reason,
+            retry_after,
+            unknown,
+        })) => match retries.delay(failed, retry_after, unit) {
+            Some(after) => Verdict::Retry {
+                after,
+                reason,
+                failed,
+                unknown,
+            },
+            None => Verdict::Dead {
+                reason,
+                failed,
+                permanent: false,
+                unknown,
+            },
+        },
+        Some(Err(Failure::Permanent { reason })) => Verdict::Dead {
             failed,
             permanent: true,
+            unknown: reason.code == UNKNOWN || reason.code == PANIC,
+            reason,
         },
     }
 }
 
 /// The row that tells of an attempt.
-pub fn row(id: EventId, delivery: &Delivery, verdict: &Verdict, started: Instant, pool: &Pool) -> Row {
+pub fn row(
+    id: EventId,
+    delivery: &Delivery,
+    verdict: &Verdict,
+    note: Note,
+    started: Instant,
+    pool: &Pool,
+) -> Row {
     let before = delivery.failed_attempts();
+    let intent = note.after(verdict);
     let (state, failure, attempts, code, detail, result) = match verdict {
         Verdict::Done(done) => (
             Some(State::Done),
@@ -116,7 +141,11 @@ pub fn row(id: EventId, delivery: &Delivery, verdict: &Verdict, started: Instant
         ),
         Verdict::Retry { reason, failed, .. } => (
             None,
-            Some("transient"),
+            Some(if intent == Intent::Unknown {
+                "unknown"
+            } else {
+                "transient"
+            }),
             *failed,
             reason.code.to_string(),
             reason.detail.clone(),
@@ -126,6 +155,7 @@ pub fn row(id: EventId, delivery: &Delivery, verdict: &Verdict, started: Instant
             reason,
             failed,
             permanent,
+            ..
         } => {
             let class = if *permanent { "permanent" } else { "transient" };
             (
@@ -145,6 +175,7 @@ pub fn row(id: EventId, delivery: &Delivery, verdict: &Verdict, started: Instant
         event_id: id,
         state,
         failure,
+        intent,
         attempts,
         code,
         detail,
@@ -201,7 +232,7 @@ mod tests {
             Duration::from_secs(9_999_999),
         )));
         assert!(
-            matches!(of(throttled, 7), Verdict::Defer { after } if after.as_secs() == 3960),
+            matches!(of(throttled, 7), Verdict::Defer { after, .. } if after.as_secs() == 3960),
             "bounded"
         );
     }

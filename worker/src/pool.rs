@@ -12,7 +12,9 @@ use crate::config::ServiceConfig;
 use crate::handler::Handler;
 use crate::limits::Limits;
 use crate::metrics::ServiceMetrics;
+use crate::outbound::upstreams::Upstreams;
 use crate::quota::Quota;
+use crate::room::Room;
 use crate::store::Store;
 
 /// What the events of one service share while they are processed.
@@ -33,10 +35,14 @@ pub struct Pool {
     pub js: jetstream::Context,
     /// A place for each event in flight.
     pub permits: Arc<Semaphore>,
+    /// Room for large events, which all services of this worker share.
+    pub room: Room,
     /// The service's limits by name.
     pub limits: Arc<Limits>,
     /// Tickets and turns under them.
     pub quota: Quota,
+    /// Where its calls go.
+    pub upstreams: Upstreams,
     /// The code that does the work.
     pub handler: Arc<dyn Handler>,
     /// Where results are kept; `None` where none are.

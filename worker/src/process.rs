@@ -1,7 +1,7 @@
 //! Stage 7: what happens to an event, from the message to the ack, in order.
 
 use std::panic::AssertUnwindSafe;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use futures_util::FutureExt;
 use shared::event::Event;
@@ -11,13 +11,18 @@ use tokio::time::timeout;
 use tracing::Instrument;
 
 use crate::delivery::Delivery;
+use crate::effect::{self, Note};
 use crate::handler::Completion;
 use crate::limits::TENANT;
+use crate::open::{Unreadable, open};
+use crate::outbound::lease::Lease;
+use crate::outbound::upstreams::Candidate;
 use crate::outcome::{self, Verdict};
 use crate::pool::Pool;
-use crate::quota::{Ticket, Wait};
+use crate::quota::{Ticket, Turn, Wait};
 use crate::settle::settle;
 use crate::store::Finding;
+use crate::suspect;
 use crate::{alive, trace};
 
 /// Waits for a limit up to this long are spent here while places are plenty; longer ones in the retry stream, so that
@@ -31,18 +36,21 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
 /// Takes one delivery through all stages. It ends settled, unless the process dies; then the server delivers the
 /// message again, and what is recorded by then is not done again.
-pub async fn process(delivery: Delivery, ticket: Option<Ticket>, pool: &Pool) {
+pub async fn process(delivery: Delivery, ticket: Option<Ticket>, candidate: Option<Candidate>, pool: &Pool) {
     failpoint::hit("worker.pulled");
     let started = Instant::now();
-    let event = delivery.decode(&pool.stream);
+    let watch = suspect::watch(&delivery, pool).await;
+    let (event, _room) = open(&delivery, &watch, pool).await;
     let span = trace::process_span(pool, &delivery, event.as_ref().ok());
+    let sequence = delivery.sequence;
     let stages = async {
+        let mut note = Note::None;
         let outcome = match &event {
-            Ok(event) => attempt(event, &delivery, ticket, pool).await,
-            Err(error) => Some(Err(Failure::permanent("undecodable", error))),
+            Ok(event) => attempt(event, &delivery, ticket, candidate, &mut note, pool).await,
+            Err(error) => error.outcome(),
         };
         let verdict = outcome::decide(outcome, &delivery, &pool.config.retries, rand::random());
-        let recorded = record(&event, &delivery, &verdict, started, pool).await;
+        let recorded = record(&event, &delivery, &verdict, note, started, pool).await;
         (verdict, recorded)
     };
     let staying_alive = alive::while_running(&delivery, pool.streams.ack_wait, &pool.hand_back, stages);
@@ -55,16 +63,19 @@ pub async fn process(delivery: Delivery, ticket: Option<Ticket>, pool: &Pool) {
             Some((_, false)) => delivery.hand_back(Some(REFUSED_PAUSE)).await,
             None => delivery.hand_back(None).await,
         }
+        watch.over(sequence, pool).await;
     }
     .instrument(span)
     .await;
 }
 
-/// One attempt: not done already, allowed by the limits, handled. `None` when it was done before.
+/// One attempt: not done already, allowed by the limits, begun by nobody else, handled. `None` when it was done before.
 async fn attempt(
     event: &Event,
     delivery: &Delivery,
     ticket: Option<Ticket>,
+    candidate: Option<Candidate>,
+    note: &mut Note,
     pool: &Pool,
 ) -> Option<Result<Completion, Failure>> {
     if let Some(store) = &pool.store {
@@ -73,6 +84,68 @@ async fn attempt(
             Finding::Open => {}
         }
     }
+    let last = delivery.failed_attempts() + 1 >= pool.config.retries.attempts();
+    let called = match pool.upstreams.choose(candidate, last).await {
+        Ok(lease) => {
+            let called = call(event, delivery, ticket, &lease, note, pool).await;
+            lease.report(&called);
+            called
+        }
+        Err(out) => Err(out.into()),
+    };
+    failpoint::hit("worker.called");
+    called
+        .map_err(|failure| effect::judge(failure, *note, pool))
+        .transpose()
+}
+
+/// The call in its turn, and what is noted of it before. `None` when another delivery of the event was quicker.
+async fn call(
+    event: &Event,
+    delivery: &Delivery,
+    ticket: Option<Ticket>,
+    lease: &Lease,
+    note: &mut Note,
+    pool: &Pool,
+) -> Result<Option<Completion>, Failure> {
+    let mut turn = take_turn(event, delivery, ticket, lease, pool).await?;
+    *note = effect::begin(event, delivery.replayed(), pool).await?;
+    if *note == Note::TooLate {
+        return Ok(None);
+    }
+    if *note == Note::Unknown {
+        let accepted = UNIX_EPOCH + Duration::from_millis(delivery.accepted());
+        let done_before = effect::resolve(event, accepted, &turn, pool).await?;
+        if done_before.is_some() {
+            return Ok(done_before);
+        }
+        *note = Note::Begun;
+        drop(turn);
+        turn = take_turn(event, delivery, None, lease, pool).await?;
+    }
+    failpoint::hit("worker.intended");
+    let handled = AssertUnwindSafe(pool.handler.handle(event, &turn)).catch_unwind();
+    match timeout(pool.config.timeout, handled).await {
+        Ok(Ok(result)) => result.map(Some),
+        Ok(Err(_)) => Err(Failure::permanent(
+            outcome::PANIC,
+            "the handler panicked on this event",
+        )),
+        Err(_) => Err(Failure::unknown(
+            "timeout",
+            format!("no answer within {:?}", pool.config.timeout),
+        )),
+    }
+}
+
+/// Waits for the event's turn under all of its limits, as long as that is worth a place and its upstream in service.
+async fn take_turn(
+    event: &Event,
+    delivery: &Delivery,
+    ticket: Option<Ticket>,
+    lease: &Lease,
+    pool: &Pool,
+) -> Result<Turn, Failure> {
     let places = pool.permits.available_permits();
     let patience = if places > pool.config.concurrency / 2 {
         LONGEST_NAP
@@ -83,19 +156,10 @@ async fn attempt(
     let tenant = event.tenant.as_ref().map_or("", |tenant| tenant.as_str());
     charges.extend(pool.limits.charge_of(TENANT, tenant, 1));
     let in_turn = delivery.planned().is_some();
-    let turn = match pool.quota.turn(ticket, charges, patience, in_turn).await {
-        Ok(turn) => turn,
-        Err(wait) => return Some(Err(put_off(&wait))),
-    };
-    let call = AssertUnwindSafe(pool.handler.handle(event, &turn)).catch_unwind();
-    Some(match timeout(pool.config.timeout, call).await {
-        Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(Failure::permanent("panic", "the handler panicked on this event")),
-        Err(_) => Err(Failure::transient(
-            "timeout",
-            format!("no answer within {:?}", pool.config.timeout),
-        )),
-    })
+    let turn = pool.quota.turn(ticket, charges, patience, in_turn).await;
+    let turn = turn.map_err(|wait| put_off(&wait))?;
+    lease.still()?;
+    Ok(turn.to(lease.bound()))
 }
 
 fn put_off(wait: &Wait) -> Failure {
@@ -104,21 +168,20 @@ fn put_off(wait: &Wait) -> Failure {
 
 /// Makes the attempt durable; `false` when that cannot be.
 async fn record(
-    event: &Result<Event, shared::wire::WireError>,
+    event: &Result<Event, Unreadable>,
     delivery: &Delivery,
     verdict: &Verdict,
+    note: Note,
     started: Instant,
     pool: &Pool,
 ) -> bool {
-    let (Some(store), false) = (
-        &pool.store,
-        matches!(verdict, Verdict::Duplicate | Verdict::Defer { .. }),
-    ) else {
+    let nothing_to_tell = matches!(verdict, Verdict::Duplicate | Verdict::Defer { .. }) && note == Note::None;
+    let (Some(store), false) = (&pool.store, nothing_to_tell) else {
         return true;
     };
     let id = event
         .as_ref()
         .map_or_else(|_| delivery.fallback_id(&pool.stream), |event| event.id.clone());
-    let row = outcome::row(id, delivery, verdict, started, pool);
+    let row = outcome::row(id, delivery, verdict, note, started, pool);
     store.commit(row).instrument(trace::commit_span()).await
 }

@@ -242,6 +242,7 @@ fn obey_should_retry(answer: &Answer, now: SystemTime) -> Result<(), Failure> {
         (Some(b"true"), Failure::Permanent { reason }) => Failure::Transient {
             reason,
             retry_after: classify::retry_after(&answer.headers, now),
+            unknown: false,
         },
         (Some(b"false"), Failure::Transient { reason, .. }) => Failure::Permanent { reason },
         (_, failure) => failure,

@@ -1,4 +1,4 @@
-//! Stage 5: permits first, then quota, then as many messages as both allow. What waits for quota waits in the stream,
+//! Stage 5: an upstream in service and permits first, then quota, then as many messages as both allow. What waits for quota waits in the stream,
 //! where it is cheap, visible and free for every worker.
 
 mod lanes;
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::delivery::Delivery;
+use crate::outbound::upstreams::{Admission, Candidate};
 use crate::pool::Pool;
 use crate::process::process;
 use crate::quota::Wait;
@@ -68,12 +69,18 @@ pub async fn pull(pool: Arc<Pool>, shutdown: CancellationToken) -> Result<(), La
 /// One round: permits, tickets, messages. While nothing is known to wait, no ticket is held: a message that comes then
 /// gets its own.
 async fn round(pool: &Arc<Pool>, lanes: &mut Lanes, lowest: &mut Lowest) -> Result<(), LaneError> {
+    let mut candidate = admitted(pool, lanes).await;
     let mut permits = permits(pool, lanes).await;
     let which = lowest.which(pool.quota.lowest_every());
     let waiting = usize::try_from(lanes.waiting(which)).unwrap_or(usize::MAX);
     let mut tickets = Vec::new();
     if waiting > 0 {
-        let most = permits.num_permits().min(waiting);
+        let places = if candidate.is_some() {
+            1
+        } else {
+            permits.num_permits()
+        };
+        let most = places.min(waiting);
         tickets = allowed(pool, lanes, || pool.quota.tickets(most)).await;
     } else {
         allowed(pool, lanes, || pool.quota.open()).await;
@@ -88,11 +95,11 @@ async fn round(pool: &Arc<Pool>, lanes: &mut Lanes, lowest: &mut Lowest) -> Resu
             return;
         };
         pulled[usize::from(delivery.lane_and_tenant().0 == Lane::Low)] += 1;
-        let ticket = tickets.pop();
+        let (ticket, candidate) = (tickets.pop(), candidate.take());
         let pool = Arc::clone(pool);
         match permits.split(1) {
             Some(permit) => drop(pool.tasks.clone().spawn(async move {
-                process(delivery, ticket, &pool).await;
+                process(delivery, ticket, candidate, &pool).await;
                 drop(permit);
             })),
             // More than one parked request was answered at once, and there are fewer places.
@@ -132,6 +139,20 @@ impl Lowest {
     fn took(&mut self, calls: usize) {
         if let Some(every) = self.every.filter(|_| calls > 0) {
             self.next = Instant::now() + every * calls as u32;
+        }
+    }
+}
+
+/// Waits until calls may be made. With a candidate it is one call only, which tries whether an upstream is back.
+async fn admitted(pool: &Arc<Pool>, lanes: &mut Lanes) -> Option<Candidate> {
+    loop {
+        match pool.upstreams.admission() {
+            Admission::Free => return None,
+            Admission::One(candidate) => return Some(candidate),
+            Admission::Wait { after, seen } => {
+                lanes.stand_down().await;
+                pool.upstreams.moved(after, seen).await;
+            }
         }
     }
 }

@@ -11,9 +11,11 @@ use shared::event::Event;
 use shared::failpoint;
 use shared::telemetry::propagation::millis;
 
+use crate::claim;
 use crate::delivery::Delivery;
 use crate::outcome::Verdict;
 use crate::pool::Pool;
+use retry::Why;
 
 /// Pause before a message comes again that could not be moved: the server has trouble.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(1);
@@ -32,26 +34,27 @@ pub async fn settle(
     let id = event.map(|event| event.id.as_str()).unwrap_or_default();
     match &verdict {
         Verdict::Done(_) => {
-            delivery.ack().await;
+            claim::ack(delivery, pool).await;
             let waited = millis(SystemTime::now()).saturating_sub(accepted);
             metrics.accept_to_done.observe(waited as f64 / 1e3);
         }
         Verdict::Duplicate => {
             tracing::debug!(%service, id, "done before");
-            delivery.ack().await;
+            claim::ack(delivery, pool).await;
         }
         Verdict::Retry {
             after,
             reason,
             failed,
+            ..
         } => {
             tracing::warn!(%service, id, failed, code = %reason.code, detail = reason.detail, ?after, "to be retried");
-            let kept = retry::keep(&delivery, id, *after, Some((reason, *failed)), pool).await;
+            let kept = retry::keep(&delivery, id, *after, Why::Failed(reason, *failed), pool).await;
             moved(delivery, kept, "worker.scheduled", pool).await;
         }
-        Verdict::Defer { after } => {
-            tracing::debug!(%service, id, ?after, "waits for quota");
-            let kept = retry::keep(&delivery, id, *after, None, pool).await;
+        Verdict::Defer { after, code } => {
+            tracing::debug!(%service, id, ?after, %code, "put off");
+            let kept = retry::keep(&delivery, id, *after, Why::PutOff(code), pool).await;
             moved(delivery, kept, "worker.scheduled", pool).await;
         }
         Verdict::Dead { reason, failed, .. } => {

@@ -1,5 +1,10 @@
-//! Stage 10: results and failed attempts, which together are the audit log, in Postgres. Rows of many events go in one statement; an event is acked only
-//! when its rows are durable.
+//! Stage 10: what a worker keeps in Postgres: outcomes and failed attempts, which together are the audit log; what was
+//! begun and has not ended. Rows of many events go in one statement; an event is acked only when its rows are durable.
+
+mod intents;
+mod outcomes;
+mod partitions;
+mod suspects;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -13,6 +18,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::batch::Batcher;
 use crate::metrics::StoreMetrics;
+pub use intents::Begun;
+pub use partitions::{Keep, keep_up, tend};
 
 /// Most rows of one commit.
 pub const ROWS: usize = 100;
@@ -45,6 +52,17 @@ pub enum Finding {
     Open,
 }
 
+/// What becomes of the note that was made before a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intent {
+    /// There was none.
+    None,
+    /// The call is over, and what it did is known.
+    Over,
+    /// The call is over, and nobody knows what it did.
+    Unknown,
+}
+
 /// One attempt, and the event's end when it was the last one.
 #[derive(Debug, Clone)]
 pub struct Row {
@@ -54,8 +72,10 @@ pub struct Row {
     pub service: Service,
     /// Its end; `None` when another attempt follows.
     pub state: Option<State>,
-    /// The class of a failure, `transient` or `permanent`; `None` for a success.
+    /// The class of a failure, `transient`, `unknown` or `permanent`; `None` for none.
     pub failure: Option<&'static str>,
+    /// What becomes of its note.
+    pub intent: Intent,
     /// Attempts so far.
     pub attempts: u32,
     /// One word.
@@ -76,11 +96,27 @@ pub struct Row {
     pub worker: Arc<str>,
 }
 
-/// The store of one worker process; clones share it.
+/// The store of one worker process for one service; clones share it.
 #[derive(Debug, Clone)]
 pub struct Store {
     find: Batcher<EventId, Finding>,
+    begin: Batcher<(EventId, u64), Option<Begun>>,
     commit: Batcher<Row, bool>,
+    suspect: Batcher<u64, u32>,
+    clear: Batcher<u64, ()>,
+}
+
+/// For whom a store is.
+#[derive(Debug, Clone)]
+pub struct Owner {
+    /// The service.
+    pub service: Service,
+    /// The worker's name.
+    pub worker: Arc<str>,
+    /// For how long a repeated delivery is recognised.
+    pub inbox: Duration,
+    /// For how long a call that was begun may still be under way.
+    pub longest_call: Duration,
 }
 
 /// The connection pool; does not wait for the server.
@@ -105,15 +141,22 @@ pub async fn migrate(pool: &PgPool) -> Result<(), sqlx::migrate::MigrateError> {
 
 impl Store {
     /// A store on these connections for one service; its tasks end when the last clone is gone.
-    pub fn start(tasks: &TaskTracker, pool: PgPool, service: &Service, metrics: StoreMetrics) -> Self {
-        let (readers, service) = (pool.clone(), service.clone());
-        let find = Batcher::start(tasks, IDS, LOOKUPS, move |ids| {
-            find(readers.clone(), service.clone(), ids)
-        });
+    pub fn start(tasks: &TaskTracker, pool: PgPool, owner: Owner, metrics: StoreMetrics) -> Self {
+        let owner = Arc::new(owner);
+        let find = batcher(tasks, IDS, LOOKUPS, &pool, &owner, outcomes::find);
+        let begin = batcher(tasks, ROWS, COMMITS, &pool, &owner, intents::begin);
+        let suspect = batcher(tasks, ROWS, 1, &pool, &owner, suspects::note);
+        let clear = batcher(tasks, ROWS, 1, &pool, &owner, suspects::clear);
         let commit = Batcher::start(tasks, ROWS, COMMITS, move |rows| {
-            commit(pool.clone(), rows, metrics.clone())
+            outcomes::commit(pool.clone(), rows, metrics.clone())
         });
-        Self { find, commit }
+        Self {
+            find,
+            begin,
+            commit,
+            suspect,
+            clear,
+        }
     }
 
     /// Whether the event is done. Waits while Postgres is away: nothing is begun that could not be recorded.
@@ -121,85 +164,63 @@ impl Store {
         self.find.ask(id).await.unwrap_or(Finding::Open)
     }
 
+    /// Notes that the event's call is about to begin; `replay` is the dead letter that it was, 0 for none. Waits while
+    /// Postgres is away; `None` when the process ends.
+    pub async fn begin(&self, id: EventId, replay: u64) -> Option<Begun> {
+        self.begin.ask((id, replay)).await.ok().flatten()
+    }
+
     /// Makes a row durable; waits while Postgres is away. `false` when the row itself is refused or the process ends.
     pub async fn commit(&self, row: Row) -> bool {
         self.commit.ask(row).await.unwrap_or(false)
     }
+
+    /// Notes that a message is begun that came again; how often it was, this time included.
+    pub async fn suspect(&self, sequence: u64) -> u32 {
+        self.suspect.ask(sequence).await.unwrap_or(0)
+    }
+
+    /// A message that came again has come to an end.
+    pub async fn clear(&self, sequence: u64) {
+        // A note that is left counts once more than it should, for a day.
+        let _ = self.clear.ask(sequence).await;
+    }
 }
 
-async fn find(pool: PgPool, service: Service, ids: Vec<EventId>) -> Vec<Finding> {
-    const FIND: &str =
-        "SELECT event_id FROM results WHERE service = $1 AND state = 'done' AND event_id = ANY($2)";
-    let texts: Vec<&str> = ids.iter().map(EventId::as_str).collect();
+fn batcher<Q, A, F, Fut>(
+    tasks: &TaskTracker,
+    size: usize,
+    parallel: usize,
+    pool: &PgPool,
+    owner: &Arc<Owner>,
+    answer: F,
+) -> Batcher<Q, A>
+where
+    Q: Send + 'static,
+    A: Send + 'static,
+    F: Fn(PgPool, Arc<Owner>, Vec<Q>) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Vec<A>> + Send,
+{
+    let (pool, owner) = (pool.clone(), Arc::clone(owner));
+    Batcher::start(tasks, size, parallel, move |asked| {
+        answer(pool.clone(), Arc::clone(&owner), asked)
+    })
+}
+
+/// Tries again until Postgres answers.
+async fn until_answered<T, Fut: Future<Output = Result<T, sqlx::Error>>>(
+    what: &str,
+    statement: impl Fn() -> Fut,
+) -> T {
     loop {
-        let asked = sqlx::query_scalar::<_, String>(FIND)
-            .bind(service.as_str())
-            .bind(&texts);
-        let found = bounded(asked.fetch_all(&pool)).await;
-        match found {
-            Ok(done) if done.is_empty() => return vec![Finding::Open; ids.len()],
-            Ok(done) => {
-                let done: std::collections::HashSet<String> = done.into_iter().collect();
-                let finding = |id: &&str| {
-                    if done.contains(*id) {
-                        Finding::Done
-                    } else {
-                        Finding::Open
-                    }
-                };
-                return texts.iter().map(finding).collect();
-            }
+        match bounded(statement()).await {
+            Ok(answer) => return answer,
             Err(error) => {
-                tracing::warn!(%error, "results cannot be read: events wait");
+                tracing::warn!(%error, "{what}: events wait");
                 tokio::time::sleep(AWAY_PAUSE).await;
             }
         }
     }
-}
-
-async fn commit(pool: PgPool, rows: Vec<Row>, metrics: StoreMetrics) -> Vec<bool> {
-    loop {
-        let start = std::time::Instant::now();
-        match bounded(insert(&pool, &rows)).await {
-            Ok(()) => {
-                metrics.rows.observe(rows.len() as f64);
-                metrics.seconds.observe(start.elapsed().as_secs_f64());
-                return vec![true; rows.len()];
-            }
-            Err(error) if is_about_a_row(&error) => {
-                tracing::warn!(%error, rows = rows.len(), "a commit was refused: its rows go one by one");
-                return one_by_one(&pool, rows).await;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "results cannot be written: events wait");
-                tokio::time::sleep(AWAY_PAUSE).await;
-            }
-        }
-    }
-}
-
-/// So that one bad row does not keep the others.
-async fn one_by_one(pool: &PgPool, rows: Vec<Row>) -> Vec<bool> {
-    let mut answers = Vec::with_capacity(rows.len());
-    for mut row in rows {
-        let kept = loop {
-            match bounded(insert(pool, std::slice::from_ref(&row))).await {
-                Ok(()) => break true,
-                // The result is the one part whose content comes from outside unchecked.
-                Err(error) if is_about_a_row(&error) && row.result.is_some() => row.result = None,
-                Err(error) if is_about_a_row(&error) => {
-                    tracing::error!(%error, id = %row.event_id, "a result was refused");
-                    break false;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "results cannot be written: events wait");
-                    tokio::time::sleep(AWAY_PAUSE).await;
-                }
-            }
-        };
-        answers.push(kept);
-    }
-    answers
 }
 
 /// A connection that has died silently would keep its statement, and the events behind it, for many minutes.
@@ -221,62 +242,4 @@ fn is_about_a_row(error: &sqlx::Error) -> bool {
         .as_database_error()
         .and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
-}
-
-async fn insert(pool: &PgPool, rows: &[Row]) -> Result<(), sqlx::Error> {
-    // One statement, so one transaction and one trip. An event that is done stays done; a dead one that was replayed
-    // may still become done.
-    const INSERT: &str = "
-        WITH new AS (
-            SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[], $7::text[],
-                $8::text[], $9::bigint[], $10::text[], $11::text[], $12::bigint[], $13::bigint[])
-            AS t(event_id, service, state, failure, attempts, code, detail, result, took_ms, worker, trace_id,
-                accepted_ms, at_ms)
-        ), failed AS (
-            INSERT INTO failures (event_id, service, attempt, class, code, detail, took_ms, worker, trace_id, at)
-            SELECT event_id, service, attempts, failure, code, detail, took_ms, worker, trace_id,
-                to_timestamp(at_ms / 1000.0)
-            FROM new WHERE failure IS NOT NULL
-        )
-        INSERT INTO results (event_id, service, state, attempts, code, detail, result, took_ms, worker, trace_id,
-            accepted_at, finished_at)
-        SELECT DISTINCT ON (event_id, service) event_id, service, state, attempts, code, detail, result::json,
-            took_ms, worker, trace_id, to_timestamp(accepted_ms / 1000.0), to_timestamp(at_ms / 1000.0)
-        FROM new WHERE state IS NOT NULL ORDER BY event_id, service, state DESC
-        ON CONFLICT (event_id, service) DO UPDATE SET state = excluded.state, attempts = excluded.attempts,
-            code = excluded.code, detail = excluded.detail, result = excluded.result, took_ms = excluded.took_ms,
-            worker = excluded.worker, trace_id = excluded.trace_id, finished_at = excluded.finished_at
-        WHERE results.state <> 'done'";
-    let column = |of: fn(&Row) -> &str| rows.iter().map(of).collect::<Vec<_>>();
-    let state = |row: &Row| {
-        row.state.map(|state| match state {
-            State::Done => "done",
-            State::Dead => "dead",
-        })
-    };
-    sqlx::query(INSERT)
-        .bind(column(|row| row.event_id.as_str()))
-        .bind(column(|row| row.service.as_str()))
-        .bind(rows.iter().map(state).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.failure).collect::<Vec<_>>())
-        .bind(
-            rows.iter()
-                .map(|row| i32::try_from(row.attempts).unwrap_or(i32::MAX))
-                .collect::<Vec<_>>(),
-        )
-        .bind(column(|row| &row.code))
-        .bind(column(|row| &row.detail))
-        .bind(rows.iter().map(|row| row.result.as_deref()).collect::<Vec<_>>())
-        .bind(
-            rows.iter()
-                .map(|row| row.took.as_millis() as i64)
-                .collect::<Vec<_>>(),
-        )
-        .bind(column(|row| &row.worker))
-        .bind(column(|row| &row.trace_id))
-        .bind(rows.iter().map(|row| row.accepted_ms as i64).collect::<Vec<_>>())
-        .bind(rows.iter().map(|row| row.at_ms as i64).collect::<Vec<_>>())
-        .execute(pool)
-        .await?;
-    Ok(())
 }

@@ -57,7 +57,7 @@ pub fn commit_span() -> Span {
         otel.kind = "client",
         db.system.name = "postgresql",
         db.operation.name = "INSERT",
-        db.collection.name = "results",
+        db.collection.name = "outcomes",
     )
 }
 

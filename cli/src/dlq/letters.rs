@@ -2,22 +2,33 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream;
+use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::{LastRawMessageErrorKind, Stream};
-use bytes::Bytes;
+use async_nats::jetstream::stream::{DirectGetErrorKind, LastRawMessageErrorKind, Stream};
+use async_nats::jetstream::{self, Message};
 use futures_util::StreamExt;
 use shared::dead_letter::DeadLetter;
-use shared::subject::{DEAD_STREAM, header};
+use shared::subject::{DEAD_STREAM, Service, header};
+use time::OffsetDateTime;
 
+use super::patience::{Halt, Patience, Refused};
 use crate::args::Selection;
 use crate::failure::Failure;
 
-/// Letters whose headers are in memory at once; a header block is at most 64 KiB.
-const BATCH: usize = 100;
-/// How long the server keeps the position of a reader that has gone away without a word.
-const FORGOTTEN_AFTER: Duration = Duration::from_hours(1);
+/// Letters whose headers are in memory at once.
+const BATCH: usize = 256;
+/// Bytes that one question may bring; headers can be as large as the server lets a message be.
+const BYTES: usize = 8 << 20;
+/// Header by which the server tells the bytes of a payload that it leaves out.
+const SIZE: &str = "Nats-Msg-Size";
+/// Headers that a direct answer of the server adds to those of the message.
+const ADDED: [&str; 4] = ["Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp"];
+/// How long the server waits for letters that it has counted and that are gone by then.
+const WAIT: Duration = Duration::from_secs(2);
+/// How long the server keeps the position of a reader that has gone away without a word. One that comes back later
+/// than that, because its pace is slow, takes a new one.
+const FORGOTTEN_AFTER: Duration = Duration::from_mins(5);
 
 /// The stream of dead letters.
 pub(super) async fn stream(js: &jetstream::Context) -> Result<Stream, Failure> {
@@ -28,34 +39,120 @@ pub(super) async fn stream(js: &jetstream::Context) -> Result<Stream, Failure> {
     })
 }
 
-/// One letter with its payload, `None` when there is none with this sequence.
-pub(super) async fn one(stream: &Stream, sequence: u64) -> Result<Option<DeadLetter>, Failure> {
-    match stream.get_raw_message(sequence).await {
-        Ok(message) => match DeadLetter::read(&message) {
-            Some(letter) => Ok(Some(letter)),
-            None => Err(Failure::Failed(format!(
-                "message {sequence} of {DEAD_STREAM} is no dead letter of Weir"
-            ))),
+/// One letter with its payload, `None` when there is none with this sequence. Any replica that has the letter may give
+/// it; that there is none is believed of the leader alone. The leader itself is not asked for the letter: of headers
+/// that are there several times, the client library gives one in its answer.
+pub(super) async fn one(stream: &Stream, sequence: u64) -> Result<Option<DeadLetter>, Refused> {
+    let later = |why: String| Refused::Later(format!("reading dead letter {sequence}: {why}"));
+    let message = match stream.direct_get(sequence).await {
+        Ok(mut message) => {
+            message.headers = as_stored(&message.headers);
+            message
+        }
+        Err(direct) => match stream.get_raw_message(sequence).await {
+            Err(raw) if matches!(raw.kind(), LastRawMessageErrorKind::NoMessageFound) => return Ok(None),
+            Err(raw) => return Err(later(raw.to_string())),
+            Ok(_) => match direct.kind() {
+                // The replica that was asked is behind.
+                DirectGetErrorKind::NotFound => return Err(later("not everywhere yet".into())),
+                // A stream made by other hands may not answer directly.
+                _ => match handed_out(stream, sequence).await {
+                    Ok(message) => message,
+                    Err(error) => return Err(later(error.to_string())),
+                },
+            },
         },
-        Err(error) if matches!(error.kind(), LastRawMessageErrorKind::NoMessageFound) => Ok(None),
-        Err(error) => Err(Failure::Failed(format!(
-            "reading dead letter {sequence}: {error}"
-        ))),
+    };
+    let letter = DeadLetter::read(&message);
+    let foreign = || Refused::Never(format!("is a message of {DEAD_STREAM} that is none of Weir's"));
+    letter.map(Some).ok_or_else(foreign)
+}
+
+/// A letter that is known to be there, from a consumer of its own.
+async fn handed_out(stream: &Stream, sequence: u64) -> Result<StreamMessage, async_nats::Error> {
+    let consumer = stream.create_consumer(from(sequence)).await?;
+    let mut batch = consumer.batch().max_messages(1).expires(WAIT).messages().await?;
+    let message = batch
+        .next()
+        .await
+        .unwrap_or_else(|| Err("it is not handed out".into()));
+    let _ = stream.delete_consumer(&consumer.cached_info().name).await;
+    let message = message?;
+    let (found, time) = message
+        .info()
+        .map(|info| (info.stream_sequence, info.published))?;
+    if found != sequence {
+        return Err("another one is handed out".into());
+    }
+    Ok(stored(message, sequence, time))
+}
+
+/// A position at a sequence, which the server forgets by itself when nobody reads on.
+fn from(sequence: u64) -> pull::Config {
+    pull::Config {
+        deliver_policy: DeliverPolicy::ByStartSequence {
+            start_sequence: sequence,
+        },
+        ack_policy: AckPolicy::None,
+        memory_storage: true,
+        num_replicas: 1,
+        inactive_threshold: FORGOTTEN_AFTER,
+        ..Default::default()
     }
 }
 
-/// A letter without its payload.
-pub(super) struct Headed {
+fn stored(message: Message, sequence: u64, time: OffsetDateTime) -> StreamMessage {
+    let Message { message, .. } = message;
+    StreamMessage {
+        subject: message.subject,
+        sequence,
+        headers: message.headers.unwrap_or_default(),
+        payload: message.payload,
+        time,
+    }
+}
+
+/// Headers without those that a direct answer adds.
+fn as_stored(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::new();
+    for (name, values) in headers.iter() {
+        let text: &str = name.as_ref();
+        if !ADDED.contains(&text) {
+            for value in values {
+                kept.append(name.clone(), value.clone());
+            }
+        }
+    }
+    kept
+}
+
+/// A letter, with its payload where that is read too.
+pub(super) struct Found {
     pub(super) letter: DeadLetter,
     /// Bytes of the payload.
     pub(super) size: u64,
 }
 
-/// Reads the letters that are there when it is opened, oldest first, headers only.
+/// How much of each letter to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// Headers only.
+    Headers,
+    /// The payload too, fewer letters at a time where they are large.
+    Payload,
+}
+
+/// Reads the letters that are there when it is opened, oldest first.
 pub(super) struct Letters {
     stream: Stream,
-    consumer: Consumer<pull::Config>,
-    code: Option<String>,
+    selection: Selection,
+    depth: Depth,
+    patience: Patience,
+    /// Bytes that one question may bring.
+    bytes: usize,
+    position: Option<Position>,
+    /// Where to read on.
+    next: u64,
     /// Sequence of the last letter at the start: what dies while this reads is not read.
     last: u64,
     /// How many fit the selection's service.
@@ -63,86 +160,141 @@ pub(super) struct Letters {
     done: bool,
 }
 
+/// A position that the server keeps.
+struct Position {
+    consumer: Consumer<pull::Config>,
+    /// Letters that it has handed out, lost ones included.
+    delivered: u64,
+    /// Letters that it has still to hand out.
+    pending: u64,
+}
+
 impl Letters {
-    pub(super) async fn open(stream: Stream, selection: &Selection) -> Result<Self, Failure> {
-        let last = stream.cached_info().state.last_sequence;
-        let config = pull::Config {
-            filter_subject: selection
-                .service
-                .as_ref()
-                .map(shared::subject::Service::dead)
-                .unwrap_or_default(),
-            deliver_policy: DeliverPolicy::All,
-            ack_policy: AckPolicy::None,
-            headers_only: true,
-            memory_storage: true,
-            num_replicas: 1,
-            inactive_threshold: FORGOTTEN_AFTER,
-            ..Default::default()
-        };
-        let consumer = stream
-            .create_consumer(config)
-            .await
-            .map_err(Failure::at("reading the dead letters"))?;
-        let total = consumer.cached_info().num_pending;
-        Ok(Self {
+    /// `largest` is the most bytes that a message of this server may have.
+    pub(super) async fn open(
+        stream: Stream,
+        selection: &Selection,
+        depth: Depth,
+        patience: &Patience,
+        largest: usize,
+    ) -> Result<Self, Halt> {
+        let mut letters = Self {
+            last: stream.cached_info().state.last_sequence,
             stream,
-            consumer,
-            code: selection.code.clone(),
-            last,
-            total,
-            done: total == 0,
-        })
+            selection: selection.clone(),
+            depth,
+            patience: patience.clone(),
+            bytes: BYTES.max(2 * largest),
+            position: None,
+            next: 1,
+            total: 0,
+            done: false,
+        };
+        let position = patience.insist(|| letters.find()).await?;
+        letters.total = position.pending;
+        letters.position = Some(position);
+        Ok(letters)
     }
 
     /// The next letters that fit the selection, and how many were looked at; `None` at the end.
-    pub(super) async fn next(&mut self) -> Result<Option<(Vec<Headed>, u64)>, Failure> {
-        if self.done {
-            return Ok(None);
-        }
-        let mut batch = self
-            .consumer
-            .fetch()
-            .max_messages(BATCH)
-            .messages()
-            .await
-            .map_err(Failure::at("reading the dead letters"))?;
+    pub(super) async fn next(&mut self) -> Result<Option<(Vec<Found>, u64)>, Halt> {
+        let messages = loop {
+            if self.done {
+                return Ok(None);
+            }
+            if self.patience.stop().is_cancelled() {
+                return Err(Halt::Stopped);
+            }
+            let position = match self.position.take() {
+                Some(position) => position,
+                None => self.patience.insist(|| self.find()).await?,
+            };
+            if position.pending == 0 {
+                self.done = true;
+                continue;
+            }
+            let messages = self.fetch(position).await;
+            if !messages.is_empty() {
+                break messages;
+            }
+            // Lost, or gone by now: a new position tells.
+            if let Some(position) = self.position.take() {
+                self.forget(position).await;
+            }
+        };
         let (mut found, mut looked_at) = (Vec::new(), 0);
-        while let Some(message) = batch.next().await {
-            let message = message.map_err(Failure::at("reading the dead letters"))?;
-            let info = message.info().map_err(Failure::at("reading the dead letters"))?;
-            if info.stream_sequence > self.last {
+        for message in messages {
+            let Ok(info) = message.info() else { continue };
+            let (sequence, time) = (info.stream_sequence, info.published);
+            if sequence > self.last {
                 self.done = true;
                 break;
             }
             looked_at += 1;
-            self.done = info.pending == 0;
-            let size = header(message.headers.as_ref(), "Nats-Msg-Size").and_then(|text| text.parse().ok());
-            let stored = StreamMessage {
-                subject: message.subject.clone(),
-                sequence: info.stream_sequence,
-                headers: message.headers.clone().unwrap_or_default(),
-                payload: Bytes::new(),
-                time: info.published,
+            let size = match self.depth {
+                Depth::Payload => message.payload.len() as u64,
+                Depth::Headers => header(message.headers.as_ref(), SIZE)
+                    .and_then(|text| text.parse().ok())
+                    .unwrap_or(0),
             };
-            let fits = |letter: &DeadLetter| self.code.as_ref().is_none_or(|code| *code == letter.code);
-            if let Some(letter) = DeadLetter::read(&stored).filter(fits) {
-                found.push(Headed {
-                    letter,
-                    size: size.unwrap_or(0),
-                });
+            let stored = stored(message, sequence, time);
+            if let Some(letter) = DeadLetter::read(&stored).filter(|letter| self.selection.fits(letter)) {
+                found.push(Found { letter, size });
             }
         }
-        // Letters can be removed while this reads, so an empty batch is an end as well.
-        self.done |= looked_at == 0;
         Ok(Some((found, looked_at)))
     }
 
     /// Lets the server forget the position.
-    pub(super) async fn close(self) {
-        let _ = self
-            .stream
-            .delete_consumer(&self.consumer.cached_info().name)
-            .await;
+    pub(super) async fn close(mut self) {
+        if let Some(position) = self.position.take() {
+            self.forget(position).await;
+        }
+    }
+
+    async fn forget(&self, position: Position) {
+        let name = &position.consumer.cached_info().name;
+        let _ = self.stream.delete_consumer(name).await;
+    }
+
+    /// Takes a position at the letter that is to be read next.
+    async fn find(&self) -> Result<Position, Refused> {
+        let service = self.selection.service.as_ref();
+        let config = pull::Config {
+            filter_subject: service.map(Service::dead).unwrap_or_default(),
+            headers_only: self.depth == Depth::Headers,
+            ..from(self.next)
+        };
+        let consumer = self.stream.create_consumer(config).await;
+        let consumer = consumer.map_err(|e| Refused::Later(format!("reading the dead letters: {e}")))?;
+        Ok(Position {
+            delivered: 0,
+            pending: consumer.cached_info().num_pending,
+            consumer,
+        })
+    }
+
+    /// What the server hands out from a position, without a gap; keeps the position unless there was one.
+    async fn fetch(&mut self, mut position: Position) -> Vec<Message> {
+        let wanted = BATCH.min(position.pending as usize);
+        let mut messages = Vec::with_capacity(wanted);
+        let batch = position.consumer.batch().max_messages(wanted).expires(WAIT);
+        let Ok(mut batch) = batch.max_bytes(self.bytes).messages().await else {
+            return messages;
+        };
+        // An error ends what this question brings; whether something was lost, the next one's first letter tells.
+        while let Some(Ok(message)) = batch.next().await {
+            let Ok(info) = message.info() else { break };
+            if info.consumer_sequence != position.delivered + 1 {
+                self.forget(position).await;
+                return messages;
+            }
+            position.delivered += 1;
+            position.pending = info.pending;
+            self.next = info.stream_sequence + 1;
+            messages.push(message);
+        }
+        self.position = Some(position);
+        messages
     }
 }

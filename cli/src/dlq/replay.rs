@@ -1,135 +1,117 @@
 //! `weir dlq replay`: a letter goes back to where it lay, and is removed once the server has kept it there.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use async_nats::jetstream;
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::stream::Stream;
-use indicatif::{ProgressBar, ProgressStyle};
-use tokio::time::{Interval, MissedTickBehavior};
+use async_nats::jetstream::{self, ErrorCode};
+use shared::dead_letter::{DeadLetter, ReplayError};
 
-use super::letters::{Letters, one, stream};
+use super::chosen::{Work, letters_of};
+use super::letters::{Depth, one};
+use super::pace::Pace;
+use super::patience::{Halt, Patience, Refused};
+use super::pipeline::Done;
+use super::remove::remove;
 use crate::args::DlqReplay;
 use crate::failure::Failure;
-use crate::{fleet, terminal};
+use crate::terminal;
 
 pub(super) async fn run(replay: DlqReplay) -> Result<(), Failure> {
-    if replay.sequences.is_empty() && !replay.all {
-        return Err(Failure::usage(
-            "name dead letters by their sequences (`weir dlq list` shows them), or give --all, with --service or \
-             --code for some of them",
+    let chosen = &replay.chosen;
+    chosen.check()?;
+    let work = Work::start(&replay.fleet, replay.insisting.patience).await?;
+    if chosen.dry_run {
+        let count = work.count(chosen).await?;
+        terminal::out(format_args!("would replay {}", letters_of(count)));
+        return Ok(());
+    }
+    let sender = Arc::new(Sender {
+        js: work.js.clone(),
+        stream: work.stream.clone(),
+        patience: work.patience.clone(),
+        left: AtomicU64::new(0),
+    });
+    let one = |sequence, letter| {
+        let sender = Arc::clone(&sender);
+        async move { sender.replay(sequence, letter).await }
+    };
+    let pace = replay.rate.map(Pace::new);
+    let tally = work.each(chosen, Depth::Payload, pace, one).await;
+    let left = sender.left.load(Ordering::Relaxed);
+    if left > 0 {
+        terminal::note(format_args!(
+            "{} more are back in their streams but could not be removed here: a second replay of them is dropped by \
+             the server within its deduplication window",
+            letters_of(left)
         ));
     }
-    let reached = fleet::reach(&replay.fleet, None).await?;
-    let stream = stream(&reached.js).await?;
-    let mut work = Replay {
-        js: reached.js,
-        stream: stream.clone(),
-        pace: replay.rate.map(pace),
-        bar: ProgressBar::no_length(),
-        replayed: 0,
-        missing: 0,
-    };
-    let done = if replay.all {
-        work.all(Letters::open(stream, &replay.selection).await?).await
-    } else {
-        work.these(&replay.sequences).await
-    };
-    work.bar.finish_and_clear();
-    let plural = if work.replayed == 1 { "" } else { "s" };
-    terminal::out(format_args!("replayed {} dead letter{plural}", work.replayed));
-    done?;
-    match work.missing {
-        0 => Ok(()),
-        n => Err(Failure::Failed(format!(
-            "{n} of the sequences named no dead letter"
-        ))),
-    }
+    work.conclude(chosen, "replayed", tally)
 }
 
-fn pace(pause: Duration) -> Interval {
-    let mut pace = tokio::time::interval(pause);
-    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    pace
-}
-
-struct Replay {
+struct Sender {
     js: jetstream::Context,
     stream: Stream,
-    pace: Option<Interval>,
-    bar: ProgressBar,
-    replayed: u64,
-    missing: u64,
+    patience: Patience,
+    /// Letters that were sent and not removed.
+    left: AtomicU64,
 }
 
-impl Replay {
-    fn show(&mut self, total: u64) {
-        let style =
-            ProgressStyle::with_template("{bar:30} {pos}/{len} looked at, {msg}, {elapsed}, {eta} left");
-        self.bar = ProgressBar::new(total).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        self.bar.enable_steady_tick(Duration::from_millis(200));
-    }
-
-    async fn these(&mut self, sequences: &[u64]) -> Result<(), Failure> {
-        self.show(sequences.len() as u64);
-        for sequence in sequences {
-            if !self.one(*sequence).await? {
-                self.missing += 1;
-                self.bar
-                    .suspend(|| terminal::note(format_args!("there is no dead letter {sequence}")));
+impl Sender {
+    /// Replays a letter, which is read first where it is not at hand.
+    async fn replay(&self, sequence: u64, letter: Option<DeadLetter>) -> Result<Done, Halt> {
+        let letter = match letter {
+            Some(letter) => letter,
+            None => match self.patience.insist(|| one(&self.stream, sequence)).await? {
+                Some(letter) => letter,
+                None => return Ok(Done::Missing),
+            },
+        };
+        self.patience.insist(|| self.send(&letter)).await?;
+        let removed = self.patience.insist(|| remove(&self.js, &self.stream, sequence));
+        match removed.await {
+            // Missing: somebody else replays the same, and the server has kept one of both.
+            Ok(Done::Yes | Done::Missing) => Ok(Done::Yes),
+            Err(halt) => {
+                self.left.fetch_add(1, Ordering::Relaxed);
+                Err(halt)
             }
-            self.bar.inc(1);
         }
-        Ok(())
     }
 
-    async fn all(&mut self, mut letters: Letters) -> Result<(), Failure> {
-        self.show(letters.total);
-        let done = loop {
-            let (batch, looked_at) = match letters.next().await {
-                Ok(Some(next)) => next,
-                Ok(None) => break Ok(()),
-                Err(failure) => break Err(failure),
-            };
-            let mut failed = None;
-            for headed in &batch {
-                // One that somebody else has replayed in the meantime is no failure.
-                if let Err(failure) = self.one(headed.letter.sequence).await {
-                    failed = Some(failure);
-                    break;
+    async fn send(&self, letter: &DeadLetter) -> Result<(), Refused> {
+        let about = |refused| match refused {
+            Refused::Later(why) => Refused::Later(format!("{}: {why}", letter.service)),
+            Refused::Never(why) => Refused::Never(why),
+        };
+        match letter.replay(&self.js).await {
+            Ok(_) => Ok(()),
+            Err(error @ ReplayError::Homeless) => Err(Refused::Never(error.to_string())),
+            Err(ReplayError::Publish(error)) => Err(about(refused(&error))),
+        }
+    }
+}
+
+/// Whether the server may keep later what it does not keep now.
+fn refused(error: &PublishError) -> Refused {
+    match error.kind() {
+        PublishErrorKind::StreamNotFound => Refused::Later("no stream takes its events".into()),
+        PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe | PublishErrorKind::MaxAckPending => {
+            Refused::Later(error.to_string())
+        }
+        PublishErrorKind::MaxPayloadExceeded => Refused::Never(format!("is refused: {error}")),
+        PublishErrorKind::Other
+        | PublishErrorKind::WrongLastMessageId
+        | PublishErrorKind::WrongLastSequence => {
+            let source = std::error::Error::source(error);
+            match source.and_then(|source| source.downcast_ref::<jetstream::Error>()) {
+                Some(answer) if answer.error_code() == ErrorCode::STREAM_STORE_FAILED => {
+                    Refused::Later(format!("its stream has no room: {answer}"))
                 }
+                Some(answer) if answer.code() < 500 => Refused::Never(format!("is refused: {answer}")),
+                _ => Refused::Later(error.to_string()),
             }
-            if let Some(failure) = failed {
-                break Err(failure);
-            }
-            self.bar.inc(looked_at);
-        };
-        letters.close().await;
-        done
-    }
-
-    /// Replays a letter and removes it; `false` when there is none.
-    async fn one(&mut self, sequence: u64) -> Result<bool, Failure> {
-        if let Some(pace) = &mut self.pace {
-            pace.tick().await;
         }
-        let Some(letter) = one(&self.stream, sequence).await? else {
-            return Ok(false);
-        };
-        if letter.subject.is_empty() {
-            return Err(Failure::Failed(format!(
-                "dead letter {sequence} does not say where it lay"
-            )));
-        }
-        letter
-            .replay(&self.js)
-            .await
-            .map_err(Failure::at(format!("replaying dead letter {sequence}")))?;
-        let removed = self.stream.delete_message(sequence).await;
-        removed.map_err(Failure::at(format!(
-            "dead letter {sequence} was replayed and could not be removed"
-        )))?;
-        self.replayed += 1;
-        self.bar.set_message(format!("{} replayed", self.replayed));
-        Ok(true)
     }
 }

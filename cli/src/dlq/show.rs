@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 use std::time::{Duration, UNIX_EPOCH};
 
+use async_nats::jetstream;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use serde_json::{Value, json};
+use shared::claim;
 use shared::dead_letter::DeadLetter;
 use shared::event::{Data, Event, EventId};
 use shared::subject::{header, headers};
@@ -14,6 +16,7 @@ use shared::telemetry::propagation::rfc3339;
 use shared::wire;
 
 use super::letters::{one, stream};
+use super::patience::Refused;
 use crate::args::DlqShow;
 use crate::failure::Failure;
 use crate::fleet;
@@ -30,9 +33,17 @@ const HEX: usize = 1024;
 pub(super) async fn run(show: DlqShow) -> Result<(), Failure> {
     let reached = fleet::reach(&show.fleet, None).await?;
     let sequence = show.sequence;
-    let letter = one(&stream(&reached.js).await?, sequence)
-        .await?
-        .ok_or_else(|| Failure::Failed(format!("there is no dead letter {sequence}")))?;
+    let found = one(&stream(&reached.js).await?, sequence).await;
+    let found = found.map_err(|refused| match refused {
+        Refused::Later(why) => Failure::Failed(why),
+        Refused::Never(why) => Failure::Failed(format!("{sequence} {why}")),
+    })?;
+    let mut letter = found.ok_or_else(|| Failure::Failed(format!("there is no dead letter {sequence}")))?;
+    if let Err(why) = fetch(&reached.js, &mut letter).await {
+        terminal::note(format_args!(
+            "the event's bytes, which lie elsewhere, are not shown: {why}"
+        ));
+    }
     if show.raw {
         terminal::out_bytes(&letter.payload);
     } else if show.json {
@@ -40,6 +51,24 @@ pub(super) async fn run(show: DlqShow) -> Result<(), Failure> {
     } else {
         terminal::out(page(&letter).trim_end());
     }
+    Ok(())
+}
+
+/// Puts the bytes of an event that is too large for a message in the place of its payload.
+async fn fetch(js: &jetstream::Context, letter: &mut DeadLetter) -> Result<(), String> {
+    if header(Some(&letter.headers), headers::CLAIM).is_none() {
+        return Ok(());
+    }
+    let id = EventId::new(letter.id.as_str()).map_err(|error| error.to_string())?;
+    let Some(name) = claim::of(Some(&letter.headers), &letter.service, &id) else {
+        return Ok(());
+    };
+    let name = name.map_err(|error| format!("{} {error}", headers::CLAIM))?;
+    let object = claim::find(js, &name).await.map_err(|error| error.to_string())?;
+    let object = object.ok_or("there are none any more")?;
+    letter.payload = claim::read(js, &object)
+        .await
+        .map_err(|error| error.to_string())?;
     Ok(())
 }
 

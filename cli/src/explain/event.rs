@@ -26,6 +26,7 @@ use crate::failure::Failure;
 use crate::fleet::Reached;
 use crate::limits::reading::read_at;
 use crate::terminal;
+use crate::upstreams::Out;
 
 /// How long Postgres may take to answer.
 const POSTGRES_WITHIN: Duration = Duration::from_secs(5);
@@ -135,8 +136,9 @@ async fn search(
         };
         if !walked.found.is_empty() {
             let limits = Limits::read(reached, &service).await?;
+            let out = Out::read(&reached.js, &service).await?;
             for message in &walked.found {
-                let waiting = waiting(&service, &stream, &walked, message, &limits).await?;
+                let waiting = waiting(&service, &stream, &walked, message, &limits, &out).await?;
                 report.waiting.push(waiting);
             }
         }
@@ -205,6 +207,7 @@ async fn waiting(
     walked: &Walked,
     message: &StreamMessage,
     limits: &Limits,
+    out: &Out,
 ) -> Result<Waiting, Failure> {
     let (lane, _) = lane_and_tenant(&message.subject);
     let (mut pending, mut delivered, mut in_flight) = ([0_u64; 3], 0, 0);
@@ -246,8 +249,12 @@ async fn waiting(
             .away
             .is_none()
             .then(|| plan::start_of(&limits.all, ahead + 1))
-            .flatten(),
-        because: limits.because(),
+            .flatten()
+            .filter(|_| out.all().is_none()),
+        because: match out.all() {
+            Some(_) => Some(out.sentences().join(" ")),
+            None => limits.because(),
+        },
         attempts: number(map, headers::ATTEMPTS),
         history: dead_letter::history(map),
     })
@@ -261,6 +268,7 @@ fn put(service: Service, message: &StreamMessage) -> Put {
         service,
         due: message.subject.starts_with(RETRY_DUE),
         at: at.and_then(read),
+        out_of_service: header(map, headers::PUT_OFF).is_some(),
         planned: header(map, headers::PLANNED).and_then(|text| text.parse().ok()),
         attempts: number(map, headers::ATTEMPTS),
         history: dead_letter::history(map),

@@ -87,6 +87,8 @@ pub(super) struct Put {
     pub(super) due: bool,
     /// When, milliseconds since the Unix epoch.
     pub(super) at: Option<u64>,
+    /// No upstream was in service.
+    pub(super) out_of_service: bool,
     /// Its turn at a limit, milliseconds since the Unix epoch; `None` for a retry.
     pub(super) planned: Option<u64>,
     pub(super) attempts: u32,
@@ -234,6 +236,7 @@ impl Report {
             })).collect::<Vec<_>>(),
             "scheduled": self.put.iter().map(|p| json!({
                 "service": p.service.as_str(), "at": p.at.map(|at| rfc3339(moment::unix(at))), "due": p.due, "for_a_limit": p.planned.is_some(),
+                "for_an_upstream": p.out_of_service,
                 "attempts": p.attempts, "history": p.history,
             })).collect::<Vec<_>>(),
             "dead_letters": self.buried.iter().map(|b| json!({
@@ -348,6 +351,12 @@ fn put(put: &Put) -> String {
         Some((at, _)) => moment::since(at),
         None => "a time that cannot be read".to_owned(),
     };
+    if put.out_of_service {
+        return format!(
+            "It waits for an upstream of {service} to be back in service, and is looked at again at {at}. That is no \
+             failed attempt, and there is nothing to do; `weir explain {service}` says what is known of the upstream."
+        );
+    }
     if put.planned.is_some() {
         return format!(
             "It waits for its turn at a limit of {service}, planned for {at}. That is no failed attempt, and there is \

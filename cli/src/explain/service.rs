@@ -17,6 +17,7 @@ use crate::limits::{now, show, unsaid};
 use crate::moment;
 use crate::tables::Columns;
 use crate::terminal::{self, clean};
+use crate::upstreams::Out;
 
 /// Channels, methods and the like that are told to be in the way.
 const MOST_APART: usize = 5;
@@ -95,12 +96,13 @@ pub(super) async fn run(reached: &Reached, service: &Service, as_json: bool) -> 
     };
     let asking = asking(reached, service).await?;
     let limits = Limits::read(reached, service).await?;
+    let out = Out::read(&reached.js, service).await?;
     let apart = limits.apart().await;
     let backlog = observation.sum(|lane| lane.waiting) + observation.retrying;
-    let done = (backlog > 0 && limits.away.is_none())
+    let done = (backlog > 0 && limits.away.is_none() && out.all().is_none())
         .then(|| plan::start_of(&limits.all, backlog))
         .flatten();
-    let sentences = sentences(service, &observation, asking, &limits, &apart, done);
+    let sentences = sentences(service, &observation, asking, &limits, &out, &apart, done);
     if as_json {
         let slowest = plan::slowest(&limits.all);
         terminal::out(json!({
@@ -111,6 +113,7 @@ pub(super) async fn run(reached: &Reached, service: &Service, as_json: bool) -> 
             "retrying": observation.retrying,
             "dead": observation.dead,
             "because": sentences,
+            "out_of_service": out.json(),
             "in_the_way": plan::in_the_way(&limits.all).map(Limit::json),
             "calls_per_second": slowest.map(|(_, rate)| rate),
             "slowest_limit": slowest.map(|(limit, _)| &limit.name),
@@ -168,6 +171,7 @@ fn sentences(
     observation: &Observation,
     asking: usize,
     limits: &Limits,
+    out: &Out,
     apart: &[Limit],
     done: Option<f64>,
 ) -> Vec<String> {
@@ -176,8 +180,9 @@ fn sentences(
         observation.sum(|lane| lane.unacked),
     );
     let backlog = pending + unacked + observation.retrying;
-    let mut all = Vec::new();
+    let mut all = out.sentences();
     match limits.because() {
+        _ if out.all().is_some() => {}
         Some(because) => all.push(because),
         None if limits.now.is_none() => {}
         None if pending > 0 && unacked == 0 && asking == 0 => all.push(format!(
@@ -309,7 +314,16 @@ mod tests {
             buckets: None,
         };
         let first = |observation: &Observation, asking, away| {
-            sentences(&github, observation, asking, &limits(away), &[], None).remove(0)
+            sentences(
+                &github,
+                observation,
+                asking,
+                &limits(away),
+                &Out::default(),
+                &[],
+                None,
+            )
+            .remove(0)
         };
         assert_eq!(
             heading(&github, &observed(7, 3, 1)),
@@ -324,7 +338,15 @@ mod tests {
             first(&observed(7, 0, 0), 3, Some("Redis at x does not answer")),
             "Limits cannot be asked, so no call begins until it is back. Redis at x does not answer"
         );
-        let said = sentences(&github, &observed(7, 0, 0), 3, &limits(None), &[], Some(9.0));
+        let said = sentences(
+            &github,
+            &observed(7, 0, 0),
+            3,
+            &limits(None),
+            &Out::default(),
+            &[],
+            Some(9.0),
+        );
         assert!(
             said[1].starts_with("In the long run the limits allow 59."),
             "{said:?}"

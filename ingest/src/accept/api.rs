@@ -126,9 +126,10 @@ fn checked_id(id: &str) -> Result<EventId, Refusal> {
 
 /// `None` when the time has come already.
 fn deliver_at(text: &str, now: SystemTime) -> Result<Option<SystemTime>, Refusal> {
-    let at = match text.parse::<u64>() {
-        Ok(millis) => UNIX_EPOCH.checked_add(Duration::from_millis(millis)),
-        Err(_) => OffsetDateTime::parse(text, &Rfc3339).ok().map(SystemTime::from),
+    let millis = text.parse::<u64>().ok().filter(|_| !text.starts_with('+'));
+    let at = match millis {
+        Some(millis) => UNIX_EPOCH.checked_add(Duration::from_millis(millis)),
+        None => OffsetDateTime::parse(text, &Rfc3339).ok().map(SystemTime::from),
     };
     let wrong = "must be RFC 3339 (2030-01-31T09:00:00Z) or milliseconds since 1970";
     let at = at.ok_or_else(|| Refusal::header(DELIVER_AT, wrong))?;

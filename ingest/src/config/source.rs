@@ -32,15 +32,7 @@ pub(super) fn read(reader: &mut Reader<'_>, fleet: &Fleet) -> Vec<Source> {
     let names = reader.list("WEIR_SOURCES", "", |name| {
         Service::new(name).map_err(|e| e.to_string())
     });
-    let mut sources: Vec<Source> = Vec::new();
-    for name in names {
-        if sources.iter().any(|source| source.name == name.as_str()) {
-            reader.problem("WEIR_SOURCES", format!("names {name} twice"));
-        } else {
-            sources.push(source(reader, fleet, &name));
-        }
-    }
-    sources
+    names.iter().map(|name| source(reader, fleet, name)).collect()
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -137,7 +137,10 @@ fn settings_of_another_kind_are_unknown() {
 #[test]
 fn help_lists_every_setting() {
     let (_, shown) = read(FULL).unwrap();
-    for line in shown.to_string().lines() {
+    let shown = shown.to_string();
+    // Only builds for tests know it.
+    let told = |line: &&str| !line.starts_with(shared::failpoint::SETTING);
+    for line in shown.lines().filter(told) {
         let name = line
             .split('=')
             .next()
@@ -147,4 +150,26 @@ fn help_lists_every_setting() {
         assert!(HELP.contains(&format!("  {name} ")), "{name} is not in the help");
     }
     assert!(HELP.contains(&format!("[{}]", Fleet::DEFAULT_SERVICES)));
+}
+
+/// The header of the source `x-id` and the id's header of the source `x` have one name.
+#[test]
+fn a_setting_that_two_sources_would_read_is_told() {
+    let Problems(lines) = read(&[
+        ("WEIR_SERVICES", "http"),
+        ("WEIR_SOURCES", "x,x-id"),
+        ("WEIR_SOURCE_X_KIND", "hmac"),
+        ("WEIR_SOURCE_X_SECRETS", "s"),
+        ("WEIR_SOURCE_X_SERVICE", "http"),
+        ("WEIR_SOURCE_X_HEADER", "x-sig"),
+        ("WEIR_SOURCE_X_ID_HEADER", "x-id-sig"),
+        ("WEIR_SOURCE_X_ID_KIND", "hmac"),
+        ("WEIR_SOURCE_X_ID_SECRETS", "s"),
+        ("WEIR_SOURCE_X_ID_SERVICE", "http"),
+    ])
+    .unwrap_err();
+    assert!(
+        lines[0].starts_with("WEIR_SOURCE_X_ID_HEADER means two things"),
+        "{lines:?}"
+    );
 }

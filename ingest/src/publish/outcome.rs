@@ -29,25 +29,19 @@ pub(super) enum Outcome {
     Refused(Refusal),
 }
 
-/// The refusal of an event that this server does not take.
-pub(super) fn too_large(client: &async_nats::Client) -> Refusal {
-    let most = client.max_payload();
-    let detail = format!("the event is too large for this NATS server (max_payload is {most} bytes)");
-    Refusal::new(Code::MessageTooLarge, detail)
-}
-
 impl Outcome {
-    pub(super) fn of(result: Result<bool, PublishError>, client: &async_nats::Client) -> Self {
+    pub(super) fn of(result: Result<bool, PublishError>) -> Self {
         let error = match result {
             Ok(duplicate) => return Self::Kept { duplicate },
             Err(error) => error,
         };
         match error.kind() {
             PublishErrorKind::StreamNotFound => Self::NoStream,
-            PublishErrorKind::MaxPayloadExceeded => Self::Refused(too_large(client)),
-            PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe | PublishErrorKind::MaxAckPending => {
-                Self::Again(error.to_string())
-            }
+            // Too large for a server that we are connected to only now: the next try asks what it takes.
+            PublishErrorKind::MaxPayloadExceeded
+            | PublishErrorKind::TimedOut
+            | PublishErrorKind::BrokenPipe
+            | PublishErrorKind::MaxAckPending => Self::Again(error.to_string()),
             PublishErrorKind::Other
             | PublishErrorKind::WrongLastMessageId
             | PublishErrorKind::WrongLastSequence => {
@@ -58,6 +52,12 @@ impl Outcome {
                 }
             }
         }
+    }
+
+    /// There is no room for the bytes of an event that is too large for a message.
+    pub(super) fn bucket_full() -> Self {
+        let detail = "the bucket of large events is full: they are not worked off fast enough";
+        Self::Refused(Refusal::new(Code::StreamFull, detail).after(FULL))
     }
 
     /// An error that JetStream answered: its code, its status and its words. Only the words tell which limit of a

@@ -69,8 +69,9 @@ pub(super) async fn one(State(app): State<Arc<App>>, request: Request) -> Respon
             return Err(Refusal::new(Code::MediaType, detail));
         }
         let wishes = Wishes::read(&parts.headers, token, SystemTime::now())?;
-        let body = app.bodies.read(&parts.headers, body).await?;
-        let bytes = body.bytes.clone();
+        let mut body = app.bodies.read(&parts.headers, body).await?;
+        let bytes = std::mem::take(&mut body.bytes);
+        let long = bytes.len() > LARGE;
         let encode = {
             let target = Arc::clone(target);
             move || {
@@ -81,11 +82,7 @@ pub(super) async fn one(State(app): State<Arc<App>>, request: Request) -> Respon
                 ))
             }
         };
-        let event = if body.bytes.len() > LARGE {
-            aside(encode).await?
-        } else {
-            encode()
-        }?;
+        let event = if long { aside(encode).await? } else { encode() }?;
         let kept = app.publisher.publish(&event, target).await?;
         if !kept.duplicate {
             target.metrics.api.inc();
@@ -110,8 +107,9 @@ pub(super) async fn many(State(app): State<Arc<App>>, request: Request) -> Respo
             Refusal::new(Code::MediaType, detail)
         })?;
         let wishes = Wishes::read(&parts.headers, token, SystemTime::now())?;
-        let body = app.bodies.read(&parts.headers, body).await?;
-        let bytes = body.bytes.clone();
+        let mut body = app.bodies.read(&parts.headers, body).await?;
+        let bytes = std::mem::take(&mut body.bytes);
+        let long = bytes.len() > LARGE;
         let encode = {
             let target = Arc::clone(target);
             move || {
@@ -129,11 +127,7 @@ pub(super) async fn many(State(app): State<Arc<App>>, request: Request) -> Respo
                     .collect())
             }
         };
-        let events: Vec<Result<Outgoing, Refusal>> = if body.bytes.len() > LARGE {
-            aside(encode).await?
-        } else {
-            encode()
-        }?;
+        let events: Vec<Result<Outgoing, Refusal>> = if long { aside(encode).await? } else { encode() }?;
         let results = publish_all(&app, events, target).await;
         answer::batch(&results)
     };

@@ -1,13 +1,10 @@
 //! What one sender may take of the whole: size, time, rate.
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::refusals::refused;
-use super::running::{Answer, Running, mac};
+use super::running::{Answer, Running};
 
 #[tokio::test]
 async fn a_body_without_a_length_is_bounded_too() {
@@ -49,32 +46,6 @@ async fn a_body_that_stalls_is_given_up() {
 }
 
 #[tokio::test]
-async fn an_event_larger_than_nats_takes_says_so_and_harms_no_other() {
-    let running = Running::start(&[]).await;
-    // Noise does not compress; the server takes 1 MiB.
-    let mut noise = Vec::new();
-    let mut state = 1_u64;
-    while noise.len() < 1_200_000 {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        noise.extend_from_slice(&state.to_be_bytes());
-    }
-    let headers = [("x-acme-signature", &*mac(&[&noise]))];
-    let before = running.refused("message_too_large").await;
-    let answer = running.post("/webhooks/acme", &headers, noise.clone()).await;
-    refused(
-        &running,
-        before,
-        &answer,
-        413,
-        "message_too_large",
-        "1048576 bytes",
-    )
-    .await;
-    assert_eq!(running.github("1", "ping", "{}").await.status, 202);
-    running.stop().await.unwrap();
-}
-
-#[tokio::test]
 async fn a_source_above_its_limit_waits_and_strangers_do_not_count() {
     let running = Running::start(&[("WEIR_SOURCE_GITHUB_LIMIT", "2 per minute, burst 2")]).await;
     for _ in 0..5 {
@@ -94,33 +65,4 @@ async fn a_source_above_its_limit_waits_and_strangers_do_not_count() {
     let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=61).contains(&wait), "{wait}");
     running.stop().await.unwrap();
-}
-
-/// An event that fills the server's largest message could neither be retried nor buried, which add headers.
-#[tokio::test]
-async fn an_event_leaves_room_for_the_headers_of_a_retry() {
-    let running = Running::start(&[]).await;
-    let noise: Vec<u8> = (0_u32..40_000)
-        .flat_map(|n| Sha256::digest(n.to_be_bytes()).to_vec())
-        .collect();
-    let post = async |bytes: usize| {
-        let data = BASE64_STANDARD.encode(&noise[..bytes]);
-        running
-            .event(
-                "http",
-                &[],
-                format!("{{\"v\":1,\"type\":\"t\",\"data_base64\":\"{data}\"}}"),
-            )
-            .await
-    };
-    // The server takes 1 MiB.
-    let refused = post((1 << 20) - 10_000).await;
-    assert_eq!(refused.status, 413, "{}", refused.json());
-    assert!(
-        refused.json()["detail"]
-            .as_str()
-            .unwrap()
-            .contains("max_payload is 1048576 bytes")
-    );
-    assert_eq!(post((1 << 20) - 20_000).await.status, 202);
 }

@@ -80,6 +80,15 @@ pub(super) struct ProviderArgs {
     /// Share of calls whose answer is cut after its effect took place, 0 to 1.
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     closes: f64,
+    /// Share of calls answered 500 although their effect took place, 0 to 1.
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+    late_errors: f64,
+    /// Share of calls never answered although their effect took place, 0 to 1.
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+    swallows: f64,
+    /// Share of Slack's calls answered 200 with an error in it, 0 to 1.
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+    lies: f64,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -119,6 +128,9 @@ impl ProviderArgs {
             errors: self.errors,
             hangs: self.hangs,
             closes: self.closes,
+            late_errors: self.late_errors,
+            swallows: self.swallows,
+            lies: self.lies,
         };
         faults.validate().map_err(CliError::at("faults"))?;
         let mut config = ProviderConfig {

@@ -123,10 +123,12 @@ async fn events_are_found_wherever_they_are() {
         .await
         .unwrap();
     let pool = PgPool::connect(&servers.postgres.url("postgres")).await.unwrap();
-    sqlx::raw_sql(include_str!("../../../worker/migrations/0001_results.sql"))
-        .execute(&pool)
-        .await
-        .unwrap();
+    for migration in [
+        include_str!("../../../worker/migrations/0001_results.sql"),
+        include_str!("../../../worker/migrations/0002_inbox.sql"),
+    ] {
+        sqlx::raw_sql(migration).execute(&pool).await.unwrap();
+    }
 
     let subject = http.subject(Lane::Normal, None);
     let (small, zipped) = wire::compress(wire::encode(&event("compressed")));
@@ -187,7 +189,7 @@ async fn events_are_found_wherever_they_are() {
     dead_letter::bury(&js, burial).await.unwrap();
     for (id, state) in [("done", "done"), ("buried", "dead")] {
         sqlx::query(
-            "INSERT INTO results VALUES ($1, 'http', $2, 1, 'ok', '', NULL, 0, '', '', now(), now() + interval '1.5 s')",
+            "INSERT INTO outcomes VALUES ($1, 'http', $2, 1, 'ok', '', NULL, 0, '', '', now(), now() + interval '1.5 s')",
         )
         .bind(id)
         .bind(state)

@@ -59,15 +59,25 @@ impl Ask {
             .is_some_and(|kind| kind.contains("json"));
         if json {
             let body: Value = serde_json::from_slice(&self.body).ok()?;
-            return Some(body.get(name)?.as_str()?.to_owned());
+            return match body.get(name)? {
+                Value::String(text) => Some(text.clone()),
+                plain @ (Value::Bool(_) | Value::Number(_)) => Some(plain.to_string()),
+                _ => None,
+            };
         }
-        let find = |bytes| {
-            form_urlencoded::parse(bytes)
-                .find(|(key, _)| key == name)
-                .map(|(_, value): (Cow<'_, str>, _)| value.into_owned())
-        };
-        find(&self.body).or_else(|| find(self.query.as_bytes()))
+        pair(&self.body, name).or_else(|| self.in_query(name))
     }
+
+    /// One parameter from the query.
+    pub fn in_query(&self, name: &str) -> Option<String> {
+        pair(self.query.as_bytes(), name)
+    }
+}
+
+fn pair(form: &[u8], name: &str) -> Option<String> {
+    form_urlencoded::parse(form)
+        .find(|(key, _)| key == name)
+        .map(|(_, value): (Cow<'_, str>, _)| value.into_owned())
 }
 
 /// An answer before it is sent.

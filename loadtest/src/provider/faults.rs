@@ -30,6 +30,12 @@ pub struct Faults {
     pub hangs: f64,
     /// Share of calls whose answer ends in the middle of its body, after the effect took place.
     pub closes: f64,
+    /// Share of calls answered 500 although the effect took place.
+    pub late_errors: f64,
+    /// Share of calls never answered although the effect took place.
+    pub swallows: f64,
+    /// Share of Slack's calls answered 200 with an error in it, without an effect; other APIs do not do this.
+    pub lies: f64,
 }
 
 /// A fault setting that makes no sense.
@@ -51,6 +57,12 @@ pub enum Fate {
     Hang,
     /// Served, but the body is cut.
     Cut,
+    /// With this status, after the effect.
+    LateError(StatusCode),
+    /// Never, after the effect.
+    Swallow,
+    /// 200 with an error in it where the API has that, without an effect; elsewhere served.
+    Lie,
 }
 
 /// The fault drawn for one call.
@@ -69,6 +81,9 @@ impl Faults {
             ("errors", self.errors),
             ("hangs", self.hangs),
             ("closes", self.closes),
+            ("late_errors", self.late_errors),
+            ("swallows", self.swallows),
+            ("lies", self.lies),
         ];
         for (field, share) in shares {
             if !(0.0..=1.0).contains(&share) {
@@ -104,6 +119,8 @@ impl Faults {
             match part.trim().split_once('=').unwrap_or((part.trim(), "")) {
                 ("hang", _) => draw.fate = Fate::Hang,
                 ("close", _) => draw.fate = Fate::Cut,
+                ("swallow", _) => draw.fate = Fate::Swallow,
+                ("lie", _) => draw.fate = Fate::Lie,
                 ("none", _) => draw.fate = Fate::Served,
                 ("status", code) => {
                     if let Some(status) = code.parse().ok().filter(StatusCode::is_server_error) {
@@ -130,15 +147,21 @@ impl Faults {
     }
 
     fn fate(&self, rng: &mut impl Rng) -> Fate {
-        if rng.random_bool(self.errors.clamp(0.0, 1.0)) {
-            Fate::Error(StatusCode::INTERNAL_SERVER_ERROR)
-        } else if rng.random_bool(self.hangs.clamp(0.0, 1.0)) {
-            Fate::Hang
-        } else if rng.random_bool(self.closes.clamp(0.0, 1.0)) {
-            Fate::Cut
-        } else {
-            Fate::Served
-        }
+        let fates = [
+            (self.errors, Fate::Error(StatusCode::INTERNAL_SERVER_ERROR)),
+            (self.hangs, Fate::Hang),
+            (self.closes, Fate::Cut),
+            (
+                self.late_errors,
+                Fate::LateError(StatusCode::INTERNAL_SERVER_ERROR),
+            ),
+            (self.swallows, Fate::Swallow),
+            (self.lies, Fate::Lie),
+        ];
+        let drawn = fates
+            .into_iter()
+            .find(|(share, _)| rng.random_bool(share.clamp(0.0, 1.0)));
+        drawn.map_or(Fate::Served, |(_, fate)| fate)
     }
 }
 

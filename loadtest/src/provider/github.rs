@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::{
     clock::Moment,
     exchange::{Ask, Reply},
+    kept::{self, Kept},
     ledger::fingerprint,
     limits::{Admission, Demand, Shape, Standing},
     window::Window,
@@ -92,6 +93,17 @@ pub fn refuse_stranger(ask: &Ask) -> Option<Reply> {
     stranger.then(|| signed(ask, Reply::json(StatusCode::UNAUTHORIZED, &body)).rejected())
 }
 
+/// The answer to a comment without a text, `None` to any other call.
+pub fn refuse_wrong(ask: &Ask) -> Option<Reply> {
+    let wrong = kept::creates_comment(ask) && kept::comment_text(ask).is_none();
+    let body = json!({
+        "message": "Validation Failed",
+        "errors": [{"resource": "IssueComment", "code": "missing_field", "field": "body"}],
+        "status": "422",
+    });
+    wrong.then(|| signed(ask, Reply::json(StatusCode::UNPROCESSABLE_ENTITY, &body)).rejected())
+}
+
 /// The limits a call has to pass, the primary one first. None for `/rate_limit` and answers from a client's cache.
 pub fn demands(limits: &GithubLimits, ask: &Ask) -> Vec<Demand> {
     if ask.path == "/rate_limit" || not_modified(ask) {
@@ -123,7 +135,7 @@ pub fn primary(limits: &GithubLimits, ask: &Ask) -> Demand {
 }
 
 /// The answer to a call within its limits.
-pub fn serve(ask: &Ask, standing: Standing, now: Moment) -> Reply {
+pub(super) fn serve(ask: &Ask, standing: Standing, now: Moment, kept: &Kept) -> Reply {
     if ask.path == "/rate_limit" {
         let core = json!({
             "limit": standing.limit, "used": standing.used, "remaining": standing.remaining(),
@@ -139,6 +151,16 @@ pub fn serve(ask: &Ask, standing: Standing, now: Moment) -> Reply {
     }
     let reply = if not_modified(ask) {
         Reply::empty(StatusCode::NOT_MODIFIED).with("etag", etag(&resource_body(ask)))
+    } else if kept::creates_comment(ask) {
+        Reply::json(StatusCode::CREATED, &kept.comment(ask, now))
+    } else if ask.method == Method::GET && kept::lists_comments(ask) {
+        let (page, more) = kept.comments(ask);
+        let reply = Reply::json(StatusCode::OK, &page);
+        if more {
+            reply.with("link", next_page(ask))
+        } else {
+            reply
+        }
     } else if ask.method == Method::DELETE {
         Reply::empty(StatusCode::NO_CONTENT)
     } else if ask.method == Method::POST {
@@ -255,16 +277,28 @@ fn resource(ask: &Ask) -> &'static str {
     }
 }
 
-fn is_write(method: &Method) -> bool {
+pub(super) fn is_write(method: &Method) -> bool {
     matches!(
         *method,
         Method::POST | Method::PUT | Method::PATCH | Method::DELETE
     )
 }
 
+/// Where the next page is.
+fn next_page(ask: &Ask) -> String {
+    let page = ask.in_query("page").and_then(|page| page.parse::<u64>().ok());
+    let query: String = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(form_urlencoded::parse(ask.query.as_bytes()).filter(|(name, _)| name != "page"))
+        .append_pair("page", &(page.unwrap_or(1).max(1) + 1).to_string())
+        .finish();
+    let host = ask.header("host").unwrap_or("localhost");
+    format!("<http://{host}{}?{query}>; rel=\"next\"", ask.path)
+}
+
 /// A conditional read whose answer the client has: 304, and it counts under no primary limit.
 fn not_modified(ask: &Ask) -> bool {
     ask.method == Method::GET
+        && !kept::lists_comments(ask)
         && ask
             .header("if-none-match")
             .is_some_and(|known| known == etag(&resource_body(ask)))
@@ -294,93 +328,4 @@ fn resource_body(ask: &Ask) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::super::{clock::Clock, exchange::ask};
-    use super::*;
-
-    const STANDING: Standing = Standing {
-        limit: 50,
-        used: 3,
-        resets_at: Duration::from_secs(9),
-        room_at: Duration::from_secs(9),
-    };
-
-    fn get(path: &str, extra: &[(&'static str, &str)]) -> Ask {
-        let mut headers = vec![("authorization", "Bearer t")];
-        headers.extend_from_slice(extra);
-        ask(Method::GET, path, &headers, "")
-    }
-
-    #[test]
-    fn answers_carry_the_documented_headers() {
-        let now = Clock::new(0).now();
-        let reply = serve(&get("/repos/octo/cat", &[]), STANDING, now);
-        let header = |name: &str| reply.headers[name].to_str().unwrap_or_default();
-        assert_eq!(reply.status, StatusCode::OK);
-        assert_eq!(header("x-ratelimit-limit"), "50");
-        assert_eq!(header("x-ratelimit-remaining"), "47");
-        assert_eq!(header("x-ratelimit-used"), "3");
-        assert_eq!(header("x-ratelimit-resource"), "core");
-        let reset: u64 = header("x-ratelimit-reset").parse().unwrap_or_default();
-        assert!(reset >= now.epoch_seconds(now.since_start) + 8);
-        assert!(header("x-github-request-id").len() > 10);
-        assert!(header("etag").starts_with("W/\""));
-    }
-
-    #[test]
-    fn a_known_etag_is_answered_304_and_counts_under_no_limit() {
-        let now = Clock::new(0).now();
-        let first = serve(&get("/user", &[]), STANDING, now);
-        let tag = first.headers["etag"].to_str().unwrap_or_default();
-        let again = get("/user", &[("if-none-match", tag)]);
-        assert!(demands(&GithubLimits::default(), &again).is_empty());
-        let reply = serve(&again, STANDING, now);
-        assert_eq!((reply.status, reply.body.len()), (StatusCode::NOT_MODIFIED, 0));
-    }
-
-    #[test]
-    fn only_writes_face_the_secondary_limit() {
-        let limits = GithubLimits::default();
-        assert_eq!(
-            demands(&limits, &get("/search/code", &[]))[0].limit,
-            "github search"
-        );
-        let write = ask(
-            Method::POST,
-            "/repos/o/r/issues",
-            &[("authorization", "Bearer t")],
-            "{}",
-        );
-        let names: Vec<_> = demands(&limits, &write)
-            .into_iter()
-            .map(|one| one.limit)
-            .collect();
-        assert_eq!(names, ["github core", "github writes"]);
-    }
-
-    #[test]
-    fn refusals_tell_which_limit_and_when() {
-        let limits = GithubLimits::default();
-        let now = Clock::new(0).now();
-        let full = Standing { used: 50, ..STANDING };
-        let primary = Admission {
-            breached: Some(0),
-            standings: vec![full],
-        };
-        let reply = refuse(&limits, &get("/user", &[]), &primary, now, 0);
-        assert_eq!(reply.status, StatusCode::FORBIDDEN);
-        assert_eq!(reply.headers["x-ratelimit-remaining"], "0");
-        assert!(!reply.headers.contains_key("retry-after"));
-        let secondary = Admission {
-            breached: Some(1),
-            standings: vec![STANDING, full],
-        };
-        let reply = refuse(&limits, &get("/user", &[]), &secondary, now, 1);
-        assert_eq!(reply.status, StatusCode::TOO_MANY_REQUESTS);
-        assert_eq!(reply.headers["retry-after"], "9");
-        assert_eq!(reply.headers["x-ratelimit-remaining"], "47");
-        assert!(String::from_utf8_lossy(&reply.body).contains("secondary rate limit"));
-    }
-}
+mod tests;

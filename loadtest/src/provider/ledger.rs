@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 /// Most distinct effects counted; later ones are only told as untracked.
 const MAX_EFFECTS: usize = 2_000_000;
+/// Most events whose writes are counted by name.
+const MAX_WRITTEN: usize = 500_000;
 /// Examples of doubled effects kept.
 const MAX_EXAMPLES: usize = 20;
 /// Longest path or id kept of a call, in bytes.
@@ -68,6 +70,9 @@ pub struct Call {
     pub status: u16,
     /// What came of it.
     pub answer: Answer,
+    /// Whether it changes something: what only reads may be made again.
+    #[serde(default)]
+    pub write: bool,
     /// From `webhook-id`, `weir-event-id` or `idempotency-key`, in this order.
     pub event_id: Option<String>,
     /// The `traceparent` it carried.
@@ -110,6 +115,7 @@ pub struct Ledger {
     counts: BTreeMap<Api, Counts>,
     effects: HashMap<u64, u32>,
     doubled: Doubled,
+    written: HashMap<String, u32>,
     span_ms: Option<(f64, f64)>,
 }
 
@@ -122,6 +128,7 @@ impl Ledger {
             counts: BTreeMap::new(),
             effects: HashMap::new(),
             doubled: Doubled::default(),
+            written: HashMap::new(),
             span_ms: None,
         }
     }
@@ -190,6 +197,11 @@ impl Ledger {
         }
     }
 
+    /// How often each event's write took place, of those that named their event.
+    pub fn effects(&self) -> &HashMap<String, u32> {
+        &self.written
+    }
+
     /// Times of the first and the last call in milliseconds since the provider's start.
     pub fn span_ms(&self) -> Option<(f64, f64)> {
         self.span_ms
@@ -197,6 +209,9 @@ impl Ledger {
 
     fn count_effect(&mut self, call: &Call) {
         let Some(id) = &call.event_id else { return };
+        if call.write && (self.written.len() < MAX_WRITTEN || self.written.contains_key(id)) {
+            *self.written.entry(id.clone()).or_default() += 1;
+        }
         let mut hasher = DefaultHasher::new();
         (id, call.api, &call.method, &call.path).hash(&mut hasher);
         let key = hasher.finish();
@@ -244,6 +259,7 @@ mod tests {
             credential: String::new(),
             status: 200,
             answer,
+            write: true,
             event_id: Some(id.into()),
             traceparent: None,
         }
@@ -266,6 +282,7 @@ mod tests {
         assert_eq!(ledger.doubled().count, 1);
         assert_eq!(ledger.doubled().examples, ["a"]);
         assert_eq!(ledger.doubled().tracked, 3);
+        assert_eq!((ledger.effects()["a"], ledger.effects()["b"]), (4, 1));
     }
 
     #[test]

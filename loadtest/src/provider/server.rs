@@ -88,7 +88,7 @@ async fn call(State(sim): State<Arc<Sim>>, api: Api, request: Request) -> Respon
     if !draw.delay.is_zero() {
         stop_or(&sim, tokio::time::sleep(draw.delay)).await;
     }
-    if draw.fate == Fate::Hang {
+    if matches!(draw.fate, Fate::Hang | Fate::Swallow) {
         sim.stop.cancelled().await;
     }
     drop(slot);

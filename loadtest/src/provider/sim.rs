@@ -18,6 +18,7 @@ use super::{
     exchange::{Ask, Reply},
     faults::{Draw, Fate, Faults},
     github, hooks,
+    kept::Kept,
     ledger::{Answer, Api, Call, Counts, Doubled, Ledger},
     limits::{Crowded, LimitStats, Limits},
     slack,
@@ -59,6 +60,7 @@ pub struct Concurrency {
 struct Book {
     limits: Limits,
     ledger: Ledger,
+    kept: Kept,
     faults: Faults,
     rng: StdRng,
     slots: HashMap<u64, Arc<Semaphore>>,
@@ -71,6 +73,7 @@ impl Book {
         Self {
             limits: Limits::new(clock.origin()),
             ledger: Ledger::new(config.ledger_capacity),
+            kept: Kept::default(),
             faults: config.faults,
             rng: StdRng::seed_from_u64(config.seed),
             slots: HashMap::new(),
@@ -128,6 +131,10 @@ impl Sim {
         self.book().ledger.calls(id, limit)
     }
 
+    pub(super) fn effects(&self) -> HashMap<String, u32> {
+        self.book().ledger.effects().clone()
+    }
+
     pub(super) fn reset(&self) {
         let mut book = self.book();
         let faults = book.faults;
@@ -158,8 +165,17 @@ impl Sim {
                     let body = json!({"message": "a fault of the simulated provider"});
                     (Reply::json(status, &body), Answer::Failed, draw)
                 }
+                Fate::LateError(status) => {
+                    let body = json!({"message": "done, and a fault of the simulated provider"});
+                    book.kept.keep(api, ask, now);
+                    (Reply::json(status, &body), Answer::Accepted, draw)
+                }
                 Fate::Hang => (reply, Answer::Failed, draw),
-                Fate::Served | Fate::Cut => (reply, Answer::Accepted, draw),
+                Fate::Lie if api == Api::Slack => (slack::trouble(), Answer::Failed, draw),
+                Fate::Served | Fate::Cut | Fate::Swallow | Fate::Lie => {
+                    book.kept.keep(api, ask, now);
+                    (reply, Answer::Accepted, draw)
+                }
             },
             Ok(reply) => (
                 reply,
@@ -189,12 +205,17 @@ impl Sim {
             } else {
                 format!("{credential:016x}")
             },
-            status: if draw.fate == Fate::Hang {
+            status: if matches!(draw.fate, Fate::Hang | Fate::Swallow) {
                 0
             } else {
                 reply.status.as_u16()
             },
             answer,
+            write: match api {
+                Api::Github => github::is_write(&ask.method),
+                Api::Slack => slack::is_write(ask.path.trim_start_matches("/api/")),
+                Api::Http => true,
+            },
             event_id: ask.event_id().map(str::to_owned),
             traceparent: ask.header("traceparent").map(str::to_owned),
         });
@@ -214,7 +235,7 @@ impl Sim {
         let method = ask.path.trim_start_matches("/api/");
         let (wrong, demands) = match api {
             Api::Github => (
-                github::refuse_stranger(ask),
+                github::refuse_stranger(ask).or_else(|| github::refuse_wrong(ask)),
                 github::demands(&self.config.github, ask),
             ),
             Api::Slack => (
@@ -252,13 +273,13 @@ impl Sim {
                 let primary = github::primary(&self.config.github, ask);
                 let standing = admission.standings.first().copied();
                 let standing = standing.unwrap_or_else(|| book.limits.standing(now.since_start, &primary));
-                Ok(told(github::serve(ask, standing, now)))
+                Ok(told(github::serve(ask, standing, now, &book.kept)))
             }
             Api::Github => {
                 let reply = github::refuse(&self.config.github, ask, &admission, now, turn);
                 Err(told(reply))
             }
-            Api::Slack if allowed => Ok(slack::serve(method, ask, now)),
+            Api::Slack if allowed => Ok(slack::serve(method, ask, now, &book.kept)),
             Api::Slack => Err(slack::refuse(&admission, now)),
             Api::Http if allowed => Ok(hooks::serve()),
             Api::Http => Err(hooks::refuse(&admission, now)),

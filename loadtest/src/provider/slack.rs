@@ -13,13 +13,14 @@ use serde_json::{Value, json};
 use super::{
     clock::Moment,
     exchange::{Ask, Reply},
+    kept::Kept,
     ledger::fingerprint,
     limits::{Admission, Demand, Shape},
     window::Window,
 };
 
 /// Methods the simulated workspace knows.
-const METHODS: [&str; 12] = [
+const METHODS: [&str; 13] = [
     "api.test",
     "auth.test",
     "chat.delete",
@@ -29,6 +30,7 @@ const METHODS: [&str; 12] = [
     "conversations.history",
     "conversations.info",
     "conversations.list",
+    "conversations.replies",
     "reactions.add",
     "reactions.get",
     "users.info",
@@ -100,7 +102,7 @@ pub fn demands(limits: &SlackLimits, method: &str, ask: &Ask) -> Vec<Demand> {
 }
 
 /// The answer to a call within its limits.
-pub fn serve(method: &str, ask: &Ask, now: Moment) -> Reply {
+pub(super) fn serve(method: &str, ask: &Ask, now: Moment, kept: &Kept) -> Reply {
     let channel = ask.parameter("channel").unwrap_or_else(|| "C0000000001".into());
     let since_epoch = now
         .wall
@@ -113,8 +115,8 @@ pub fn serve(method: &str, ask: &Ask, now: Moment) -> Reply {
             "team_id": "T0000000001", "user_id": "U0000000001", "bot_id": "B0000000001",
         }),
         "chat.postMessage" => {
-            let text = ask.parameter("text").unwrap_or_default();
-            json!({"channel": channel, "message": {"type": "message", "text": text, "ts": ts}, "ts": ts})
+            let (message, ts) = kept.message(ask, now);
+            json!({"channel": channel, "message": message, "ts": ts})
         }
         "chat.getPermalink" => {
             let at = ask.parameter("message_ts").unwrap_or_default().replace('.', "");
@@ -125,7 +127,8 @@ pub fn serve(method: &str, ask: &Ask, now: Moment) -> Reply {
             json!({"channel": {"id": channel, "name": "general", "is_channel": true}})
         }
         "conversations.list" => json!({"channels": [{"id": channel, "name": "general"}]}),
-        "conversations.history" => json!({"messages": [], "has_more": false}),
+        "conversations.history" => kept.history(ask, None),
+        "conversations.replies" => kept.history(ask, ask.parameter("ts").as_deref()),
         "reactions.get" => {
             let ts = ask.parameter("timestamp").unwrap_or(ts);
             json!({"type": "message", "channel": channel, "message": {"ts": ts, "reactions": []}})
@@ -141,6 +144,20 @@ pub fn serve(method: &str, ask: &Ask, now: Moment) -> Reply {
         body.extend(rest);
     }
     Reply::json(StatusCode::OK, &body)
+}
+
+/// Whether the method changes something.
+pub(super) fn is_write(method: &str) -> bool {
+    matches!(
+        method,
+        "chat.postMessage" | "chat.update" | "chat.delete" | "reactions.add"
+    )
+}
+
+/// The answer of a Slack that has trouble and says so with a 200.
+pub(super) fn trouble() -> Reply {
+    let body = json!({"ok": false, "error": "internal_error"});
+    Reply::json(StatusCode::OK, &body).rejected()
 }
 
 /// The answer to a call over a limit.
@@ -234,7 +251,12 @@ mod tests {
     #[test]
     fn messages_and_refusals_look_like_slacks() {
         let now = Clock::new(0).now();
-        let reply = serve("chat.postMessage", &post(r#"{"channel":"C1","text":"hi"}"#), now);
+        let reply = serve(
+            "chat.postMessage",
+            &post(r#"{"channel":"C1","text":"hi"}"#),
+            now,
+            &Kept::default(),
+        );
         let body: Value = serde_json::from_slice(&reply.body).unwrap();
         assert_eq!((&body["ok"], &body["channel"]), (&json!(true), &json!("C1")));
         assert_eq!(body["ts"], body["message"]["ts"]);

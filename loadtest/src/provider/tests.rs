@@ -150,6 +150,68 @@ async fn faults_end_calls_as_told() {
 }
 
 #[tokio::test]
+async fn what_is_written_can_be_listed_and_what_failed_cannot() {
+    let provider = start(|config| config.slack.channel = Window::per_second(50)).await;
+    let client = client();
+    let list = "/repos/o/r/issues/1/comments";
+    for (n, fault) in ["none", "status=500", "swallow", "hang", "close"]
+        .into_iter()
+        .enumerate()
+    {
+        let comment = client
+            .post(format!("{}{list}", provider.url()))
+            .bearer_auth("secret-token")
+            .header(faults::FAULT_HEADER, fault)
+            .header("idempotency-key", fault)
+            .json(&json!({"body": format!("comment {n}")}));
+        let _ = comment.timeout(Duration::from_millis(500)).send().await;
+        let lie = client
+            .post(format!("{}/api/chat.postMessage", provider.url()))
+            .bearer_auth("xoxb")
+            .header(faults::FAULT_HEADER, if n == 0 { "lie" } else { "none" })
+            .json(&json!({"channel": "C1", "text": format!("message {n}")}));
+        let lied: Value = lie.send().await.unwrap().json().await.unwrap();
+        assert_eq!(lied["ok"], n != 0, "{lied}");
+    }
+    let listed = get(&client, &provider, list).send().await.unwrap();
+    let listed: Value = listed.json().await.unwrap();
+    let bodies: Vec<_> = listed
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["body"])
+        .collect();
+    assert_eq!(bodies, ["comment 0", "comment 2", "comment 4"]);
+    let history = client
+        .get(format!(
+            "{}/api/conversations.history?channel=C1&limit=2",
+            provider.url()
+        ))
+        .bearer_auth("xoxb");
+    let history: Value = history.send().await.unwrap().json().await.unwrap();
+    assert_eq!(history["messages"][0]["text"], "message 4");
+    assert_eq!(
+        (
+            history["messages"].as_array().unwrap().len(),
+            &history["has_more"]
+        ),
+        (2, &json!(true))
+    );
+    let effects = provider.effects();
+    let of = |id: &str| effects.get(id).copied().unwrap_or(0);
+    assert_eq!((of("none"), of("swallow"), of("close"), of("hang")), (1, 1, 1, 0));
+    let silent = client
+        .post(format!("{}{list}", provider.url()))
+        .bearer_auth("secret-token")
+        .json(&json!({}));
+    assert_eq!(
+        silent.send().await.unwrap().status(),
+        StatusCode::UNPROCESSABLE_ENTITY
+    );
+    provider.stop().await;
+}
+
+#[tokio::test]
 async fn requests_beyond_those_allowed_at_a_time_are_refused() {
     let provider = start(|config| config.github.concurrent = 2).await;
     let client = client();

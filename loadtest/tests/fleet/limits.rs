@@ -4,7 +4,6 @@ mod at_once;
 mod burst;
 mod keys;
 mod lower;
-mod proxy;
 mod redis;
 mod refused;
 mod tokens;

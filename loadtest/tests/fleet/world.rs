@@ -196,6 +196,15 @@ impl World {
 
     /// Sends a signed GitHub webhook.
     pub(crate) async fn webhook(&self, ingest: &Member, delivery: &str, body: &[u8]) -> reqwest::Response {
+        self.signed(ingest, delivery, body).send().await.unwrap()
+    }
+
+    /// Sends one to an ingest that dies of it.
+    pub(crate) async fn refused_webhook(&self, ingest: &Member, delivery: &str, body: &[u8]) {
+        assert!(self.signed(ingest, delivery, body).send().await.is_err());
+    }
+
+    fn signed(&self, ingest: &Member, delivery: &str, body: &[u8]) -> reqwest::RequestBuilder {
         let mut mac = Hmac::<Sha256>::new_from_slice(self.secret.as_bytes()).unwrap();
         mac.update(body);
         let signature = format!("sha256={}", hex::encode(mac.finalize().into_bytes()));
@@ -206,9 +215,6 @@ impl World {
             .header("x-github-delivery", delivery)
             .header("x-hub-signature-256", signature)
             .body(body.to_vec())
-            .send()
-            .await
-            .unwrap()
     }
 
     /// Posts an event and gives its id.

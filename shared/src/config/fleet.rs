@@ -45,6 +45,9 @@ pub struct Streams {
     pub max_deliver: i64,
     /// `WEIR_DEAD_MAX_AGE`: how long dead letters are kept.
     pub dead_max_age: Duration,
+    /// `WEIR_CLAIMS_MAX_BYTES`: bytes of the bodies of large events, all services together; then publishers of large
+    /// events are refused. The server sets them aside as it does [`max_bytes`](Self::max_bytes).
+    pub claims_max_bytes: i64,
 }
 
 impl Default for Streams {
@@ -57,6 +60,7 @@ impl Default for Streams {
             ack_wait: Duration::from_secs(30),
             max_deliver: 20,
             dead_max_age: Duration::from_secs(30 * 86_400),
+            claims_max_bytes: 1 << 30,
         }
     }
 }
@@ -110,6 +114,8 @@ impl Fleet {
             replicas: replicas as usize,
             max_messages: most("WEIR_STREAM_MAX_MESSAGES", defaults.max_messages, 1, false),
             max_bytes: most("WEIR_STREAM_MAX_BYTES", defaults.max_bytes, 1 << 20, true),
+            // Room for the largest event, twice.
+            claims_max_bytes: most("WEIR_CLAIMS_MAX_BYTES", defaults.claims_max_bytes, 64 << 20, true),
             max_deliver: most("WEIR_STREAM_MAX_DELIVER", defaults.max_deliver, 2, false),
             dedup_window: reader.duration(
                 "WEIR_STREAM_DEDUP_WINDOW",
@@ -140,11 +146,12 @@ impl Fleet {
     }
 
     /// Prefixes of the settings read here.
-    pub const OWN: [&'static str; 6] = [
+    pub const OWN: [&'static str; 7] = [
         "WEIR_NATS_",
         "WEIR_SERVICES",
         "WEIR_STREAM_",
         "WEIR_DEAD_",
+        "WEIR_CLAIMS_",
         "WEIR_LOG",
         "WEIR_SHUTDOWN_",
     ];

@@ -1,46 +1,20 @@
 //! Reads settings one by one and remembers everything that is wrong with them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::{self, Display};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::environment::{Environment, Lines, checked, is_blank, quoted, read_bounded};
 use super::value;
 
-/// Where settings come from: the process's environment, or a map in a test.
-pub trait Environment {
-    /// A variable's value.
-    fn get(&self, name: &str) -> Option<String>;
-    /// The names of all variables.
-    fn names(&self) -> Vec<String>;
-}
-
-/// The environment of this process.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Process;
-
-impl Environment for Process {
-    fn get(&self, name: &str) -> Option<String> {
-        std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
-    }
-
-    fn names(&self) -> Vec<String> {
-        std::env::vars_os()
-            .map(|(name, _)| name.to_string_lossy().into_owned())
-            .collect()
-    }
-}
-
-impl Environment for BTreeMap<String, String> {
-    fn get(&self, name: &str) -> Option<String> {
-        BTreeMap::get(self, name).cloned()
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.keys().cloned().collect()
-    }
-}
+/// Most parts of a list: a service has a stream and a pool of its own, and a source a route.
+pub const MAX_PARTS: usize = 1000;
+/// Most characters of what is told of one problem: a value may be long, and its beginning says which one it is.
+const MAX_TOLD: usize = 500;
+/// Letters in which a misspelt name may differ from the one that was meant.
+const MISSPELT: usize = 4;
 
 /// Everything that is wrong with the settings, a line each.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -95,29 +69,43 @@ impl<'e> Reader<'e> {
         }
     }
 
-    /// The text of a setting, from `NAME` or from the file that `NAME_FILE` names. Empty counts as not set.
-    fn raw(&mut self, name: &str) -> Option<String> {
+    /// The text of a setting, from `NAME` or from the file that `NAME_FILE` names. Empty counts as not set. Lists and
+    /// secrets may have several lines, above all in files.
+    fn raw(&mut self, name: &str, lines: Lines) -> Option<String> {
         let file_name = format!("{name}_FILE");
-        self.asked.insert(name.to_owned());
+        let again = !self.asked.insert(name.to_owned());
         self.asked.insert(file_name.clone());
-        let direct = self.environment.get(name).filter(|v| !v.trim().is_empty());
-        let file = self.environment.get(&file_name).filter(|v| !v.trim().is_empty());
-        match (direct, file) {
+        let direct = self.environment.raw(name).filter(|value| !is_blank(value));
+        let file = self.environment.raw(&file_name).filter(|value| !is_blank(value));
+        if again && (direct.is_some() || file.is_some()) && !self.has_problem(name) {
+            // A service `a` with the setting `B_C`, and a service `a-b` with the setting `C`.
+            self.problem(name, "means two things: rename one of those that it is about");
+            return None;
+        }
+        let (at, bytes) = match (direct, file) {
             (Some(_), Some(_)) => {
                 self.problem(name, format!("is set twice, directly and by {file_name}"));
-                None
+                return None;
             }
-            (None, Some(path)) => match std::fs::read_to_string(&path) {
-                Ok(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+            (None, Some(path)) => match read_bounded(&path) {
+                Ok(bytes) => (file_name.as_str(), bytes),
                 Err(error) => {
                     self.problem(
                         &file_name,
-                        format!("names {path:?}, which cannot be read: {error}"),
+                        format!("names {}, which cannot be read: {error}", quoted(&path)),
                     );
-                    None
+                    return None;
                 }
             },
-            (direct, None) => direct.map(|text| text.trim().to_owned()),
+            (Some(direct), None) => (name, direct.into_encoded_bytes()),
+            (None, None) => return None,
+        };
+        match checked(bytes, lines) {
+            Ok(text) => Some(text).filter(|text| !text.is_empty()),
+            Err(what) => {
+                self.problem(at, what);
+                None
+            }
         }
     }
 
@@ -135,7 +123,13 @@ impl<'e> Reader<'e> {
 
     /// Tells that a setting is wrong.
     pub fn problem(&mut self, name: &str, what: impl Display) {
-        self.problems.push(format!("{name} {what}"));
+        // One line each and no control characters, whatever stands in the settings: it goes to a terminal.
+        let told = format!("{name} {what}");
+        let mut line: String = told.chars().take(MAX_TOLD).map(printable).collect();
+        if line.len() < told.len() && told.chars().nth(MAX_TOLD).is_some() {
+            line.push('…');
+        }
+        self.problems.push(line);
     }
 
     /// A setting read by `parse`, or `default` where it is not set or wrong.
@@ -146,7 +140,18 @@ impl<'e> Reader<'e> {
         parse: impl FnOnce(&str) -> Result<T, String>,
         show: impl FnOnce(&T) -> String,
     ) -> T {
-        let value = match self.raw(name).map(|text| parse(&text)) {
+        self.lines(name, Lines::Several, default, parse, show)
+    }
+
+    fn lines<T>(
+        &mut self,
+        name: &str,
+        lines: Lines,
+        default: T,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+        show: impl FnOnce(&T) -> String,
+    ) -> T {
+        let value = match self.raw(name, lines).map(|text| parse(&text)) {
             None => default,
             Some(Ok(value)) => value,
             Some(Err(what)) => {
@@ -168,15 +173,16 @@ impl<'e> Reader<'e> {
         )
     }
 
-    /// Text.
+    /// One line of text.
     pub fn text(&mut self, name: &str, default: &str) -> String {
-        self.with(name, default.to_owned(), |text| Ok(text.to_owned()), Clone::clone)
+        let parse = |text: &str| Ok(text.to_owned());
+        self.lines(name, Lines::One, default.to_owned(), parse, Clone::clone)
     }
 
-    /// Text that may be left out.
+    /// One line of text that may be left out.
     pub fn optional(&mut self, name: &str) -> Option<String> {
         let shown = |v: &Option<String>| v.clone().unwrap_or_default();
-        self.with(name, None, |text| Ok(Some(text.to_owned())), shown)
+        self.lines(name, Lines::One, None, |text| Ok(Some(text.to_owned())), shown)
     }
 
     /// A URL with one of these schemes. Shown without its password.
@@ -189,11 +195,21 @@ impl<'e> Reader<'e> {
                 Err(format!("must begin with {}://", schemes.join(":// or ")))
             }
         };
-        self.with(name, default.to_owned(), parse, |url| without_password(url))
+        let shown = |url: &String| without_password(url);
+        self.lines(name, Lines::One, default.to_owned(), parse, shown)
     }
 
     /// Text that must never be shown.
     pub fn secret(&mut self, name: &str) -> Option<String> {
+        self.hidden(name, Lines::Several)
+    }
+
+    /// One line of text that must never be shown: what goes into a header, for example a bearer token.
+    pub fn secret_line(&mut self, name: &str) -> Option<String> {
+        self.hidden(name, Lines::One)
+    }
+
+    fn hidden(&mut self, name: &str, lines: Lines) -> Option<String> {
         let shown = |v: &Option<String>| {
             if v.is_some() {
                 "(set)".into()
@@ -201,7 +217,7 @@ impl<'e> Reader<'e> {
                 String::new()
             }
         };
-        self.with(name, None, |text| Ok(Some(text.to_owned())), shown)
+        self.lines(name, lines, None, |text| Ok(Some(text.to_owned())), shown)
     }
 
     /// A duration within bounds.
@@ -225,7 +241,7 @@ impl<'e> Reader<'e> {
         self.with(name, default, parse, u64::to_string)
     }
 
-    /// A comma-separated list, each part read by `parse`.
+    /// A comma-separated list of at most [`MAX_PARTS`], each part read by `parse`. None may stand there twice.
     pub fn list<T>(
         &mut self,
         name: &str,
@@ -233,9 +249,18 @@ impl<'e> Reader<'e> {
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Vec<T> {
         let mut problems = Vec::new();
-        let text = self.text(name, default);
-        let parts = value::list(&text);
+        let several = |text: &str| Ok(value::list(text));
+        let parts = self.with(name, value::list(default), several, |parts| parts.join(","));
+        if parts.len() > MAX_PARTS {
+            self.problem(name, format!("has {} parts, more than {MAX_PARTS}", parts.len()));
+            return Vec::new();
+        }
+        let mut seen = BTreeSet::new();
         let read = parts.iter().filter_map(|part| match parse(part) {
+            Ok(_) if !seen.insert(part) => {
+                problems.push(format!("names {part} twice"));
+                None
+            }
             Ok(value) => Some(value),
             Err(what) => {
                 problems.push(format!("has {part:?}, which {what}"));
@@ -257,12 +282,15 @@ impl<'e> Reader<'e> {
             let foreign = self.foreign.iter().any(|prefix| name.starts_with(prefix));
             let ours = starts(own) && !foreign || name.starts_with("WEIR_") && !starts(&FAMILIES);
             if ours && !self.asked.contains(&name) {
+                let length = name.chars().count();
                 let near = self
                     .asked
                     .iter()
-                    .min_by_key(|asked| strsim::levenshtein(asked, &name));
+                    .filter(|asked| asked.len().abs_diff(length) <= MISSPELT)
+                    .map(|asked| (strsim::levenshtein(asked, &name), asked))
+                    .min();
                 let hint = match near {
-                    Some(near) if strsim::levenshtein(near, &name) <= 4 => format!(": did you mean {near}?"),
+                    Some((distance, near)) if distance <= MISSPELT => format!(": did you mean {near}?"),
                     _ => String::new(),
                 };
                 self.problem(&name, format!("is unknown{hint}"));
@@ -282,10 +310,15 @@ pub struct Shown(Vec<(String, String)>);
 
 impl Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0
-            .iter()
-            .try_for_each(|(name, value)| writeln!(f, "{name}={value}"))
+        self.0.iter().try_for_each(|(name, value)| {
+            let line: String = value.chars().map(printable).collect();
+            writeln!(f, "{name}={line}")
+        })
     }
+}
+
+fn printable(c: char) -> char {
+    if c.is_control() { ' ' } else { c }
 }
 
 fn within<T: PartialOrd>(
@@ -305,82 +338,27 @@ fn within<T: PartialOrd>(
     }
 }
 
-/// A URL with `***` for its password, if it holds one.
+/// A URL with `***` for what may be a secret in it: the password, or, for NATS, the token that stands alone before the
+/// host. A password that should have been percent-encoded and holds a `/` or a `?` is none the less not shown.
 pub fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
+        // No URL, and what it is nobody knows.
+        return if url.contains('@') {
+            "***".into()
+        } else {
+            url.to_owned()
+        };
+    };
+    let Some((login, host)) = rest.rsplit_once('@') else {
         return url.to_owned();
     };
-    let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    match authority.rsplit_once('@') {
-        Some((login, host)) => match login.split_once(':') {
-            Some((user, _)) => format!("{scheme}://{user}:***@{host}{path}"),
-            None => url.to_owned(),
-        },
+    let token = matches!(scheme, "nats" | "tls");
+    match login.split_once(':') {
+        Some((user, _)) => format!("{scheme}://{user}:***@{host}"),
+        None if token => format!("{scheme}://***@{host}"),
         None => url.to_owned(),
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn environment(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs
-            .iter()
-            .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
-            .collect()
-    }
-
-    #[test]
-    fn all_problems_at_once_with_their_names() {
-        let env = environment(&[
-            ("WEIR_A_TIMEOUT", "soon"),
-            ("WEIR_A_SIZE", "1GB"),
-            ("WEIR_A_TIMEOUTS", "5s"),
-            ("WEIR_A_KEY_FILE", "/nonexistent/key"),
-            ("OTHER", "x"),
-            ("WEIR_SERVCES", "x"),
-            ("WEIR_INGEST_LISTEN", "another process checks it"),
-        ]);
-        let mut reader = Reader::new(&env);
-        let second = Duration::from_secs(1);
-        reader.duration("WEIR_A_TIMEOUT", second, second..=second);
-        reader.bytes("WEIR_A_SIZE", 1, 1..=1024);
-        reader.secret("WEIR_A_KEY");
-        let Problems(lines) = reader.finish(&["WEIR_A_"], ()).unwrap_err();
-        assert_eq!(lines.len(), 5, "{lines:?}");
-        assert!(lines[4].starts_with("WEIR_SERVCES is unknown"), "{lines:?}");
-        assert!(
-            lines[0].starts_with("WEIR_A_TIMEOUT cannot be read: \"soon\" is no duration"),
-            "{lines:?}"
-        );
-        assert!(
-            lines[1].contains("WEIR_A_SIZE") && lines[1].contains("not within 1 and 1024"),
-            "{lines:?}"
-        );
-        assert!(
-            lines[2].starts_with("WEIR_A_KEY_FILE names \"/nonexistent/key\""),
-            "{lines:?}"
-        );
-        assert_eq!(
-            lines[3],
-            "WEIR_A_TIMEOUTS is unknown: did you mean WEIR_A_TIMEOUT?"
-        );
-    }
-
-    #[test]
-    fn secrets_are_never_shown() {
-        let env = environment(&[("WEIR_URL", "redis://me:hunter2@h:1/0"), ("WEIR_KEY", "hunter2")]);
-        let mut reader = Reader::new(&env);
-        assert_eq!(
-            reader.url("WEIR_URL", "redis://x", &["redis"]),
-            "redis://me:hunter2@h:1/0"
-        );
-        assert_eq!(reader.secret("WEIR_KEY").as_deref(), Some("hunter2"));
-        let ((), shown) = reader.finish(&["WEIR_"], ()).unwrap();
-        assert_eq!(
-            shown.to_string(),
-            "WEIR_URL=redis://me:***@h:1/0\nWEIR_KEY=(set)\n"
-        );
-    }
-}
+mod tests;

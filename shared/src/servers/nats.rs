@@ -32,6 +32,21 @@ pub struct NatsOptions {
     pub max_payload: Option<u32>,
     /// Serve the monitoring pages on a free loopback port.
     pub monitor: bool,
+    /// Most bytes that JetStream may keep in files; `None` for what the disk has.
+    pub max_file_store: Option<u64>,
+    /// The cluster that it belongs to: see [`NatsCluster`](super::NatsCluster).
+    pub cluster: Option<Membership>,
+}
+
+/// One server's place in a cluster.
+#[derive(Clone, Debug)]
+pub struct Membership {
+    /// Its name, by which the others know it again after a restart.
+    pub name: String,
+    /// Loopback port for the other servers.
+    pub port: u16,
+    /// Such ports of all of them.
+    pub routes: Vec<u16>,
 }
 
 impl NatsOptions {
@@ -43,6 +58,8 @@ impl NatsOptions {
             sync_always: false,
             max_payload: None,
             monitor: false,
+            max_file_store: None,
+            cluster: None,
         }
     }
 }
@@ -59,6 +76,8 @@ pub struct NatsKind {
     max_payload: Option<u32>,
     monitor: bool,
     monitor_port: Option<u16>,
+    max_file_store: Option<u64>,
+    cluster: Option<Membership>,
     name: String,
 }
 
@@ -71,6 +90,8 @@ impl Server<NatsKind> {
             sync_always,
             max_payload,
             monitor,
+            max_file_store,
+            cluster,
         } = options;
         let data_dir = absolute(&data_dir).map_err(ServerError::io(data_dir.display().to_string()))?;
         let binary = binary::find("nats-server", "WEIR_PRIVATE_NATS")?;
@@ -82,6 +103,8 @@ impl Server<NatsKind> {
             max_payload,
             monitor,
             monitor_port: None,
+            max_file_store,
+            cluster,
             name,
         };
         Self::launch(kind, port).await
@@ -120,11 +143,35 @@ impl NatsKind {
             .monitor_port
             .map(|port| format!("http: \"127.0.0.1:{port}\"\n"))
             .unwrap_or_default();
+        let store_limit = self
+            .max_file_store
+            .map(|bytes| format!("  max_file_store: {bytes}\n"))
+            .unwrap_or_default();
+        let cluster = self
+            .cluster
+            .as_ref()
+            .map(Membership::configuration)
+            .unwrap_or_default();
         // Debug quoting escapes quotes and backslashes the way this configuration reads them.
         Ok(format!(
-            "server_name: {name:?}\nlisten: \"127.0.0.1:{port}\"\n{max_payload}{monitor}jetstream {{\n  store_dir: {store:?}\n  {sync}\n}}\n",
+            "server_name: {name:?}\nlisten: \"127.0.0.1:{port}\"\n{max_payload}{monitor}jetstream {{\n  store_dir: {store:?}\n{store_limit}  {sync}\n}}\n{cluster}",
             name = self.name,
         ))
+    }
+}
+
+impl Membership {
+    fn configuration(&self) -> String {
+        let routes: Vec<String> = self
+            .routes
+            .iter()
+            .map(|port| format!("\"nats://127.0.0.1:{port}\""))
+            .collect();
+        format!(
+            "cluster {{\n  name: weir\n  listen: \"127.0.0.1:{}\"\n  routes: [{}]\n}}\n",
+            self.port,
+            routes.join(", ")
+        )
     }
 }
 
@@ -140,8 +187,11 @@ impl Kind for NatsKind {
     }
 
     async fn prepare(&mut self, port: u16) -> Result<CommandLine, ServerError> {
-        // New with every start, so that the probe cannot take somebody else's server on the same port for ours.
-        self.name = format!("weir-{}", uuid::Uuid::now_v7().simple());
+        // New with every start outside of a cluster, so that the probe cannot take somebody else's server on the same port for ours.
+        self.name = match &self.cluster {
+            Some(member) => member.name.clone(),
+            None => format!("weir-{}", uuid::Uuid::now_v7().simple()),
+        };
         if self.monitor && !self.monitor_port.is_some_and(is_free) {
             self.monitor_port = Some(free_port()?);
         }

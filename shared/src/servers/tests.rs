@@ -88,6 +88,37 @@ async fn nats_keeps_its_streams_over_stop_and_kill() {
 }
 
 #[tokio::test]
+async fn a_cluster_keeps_what_it_has_acknowledged_over_a_leader_that_is_killed() {
+    let scratch = scratch_dir().unwrap();
+    let mut cluster = NatsCluster::start(scratch.path()).await.unwrap();
+    let client = async_nats::connect(cluster.urls().split(',').collect::<Vec<_>>())
+        .await
+        .unwrap();
+    let jetstream = async_nats::jetstream::new(client);
+    let stream = async_nats::jetstream::stream::Config {
+        name: "kept".into(),
+        subjects: vec!["kept".into()],
+        num_replicas: 3,
+        ..Default::default()
+    };
+    jetstream.create_stream(stream).await.unwrap();
+    jetstream
+        .publish("kept", "one".into())
+        .await
+        .unwrap()
+        .await
+        .unwrap();
+    cluster.step_down("kept").await.unwrap();
+    let leader = cluster.leader("kept").await.unwrap();
+    cluster.nodes[leader].kill().await.unwrap();
+    assert_ne!(cluster.leader("kept").await.unwrap(), leader);
+    let mut kept = jetstream.get_stream("kept").await.unwrap();
+    assert_eq!(kept.info().await.unwrap().state.messages, 1);
+    cluster.nodes[leader].restart().await.unwrap();
+    cluster.in_step("kept").await.unwrap();
+}
+
+#[tokio::test]
 async fn redis_keeps_its_data_when_durable_only() {
     let scratch = scratch_dir().unwrap();
     let durable = RedisOptions {

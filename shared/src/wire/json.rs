@@ -12,6 +12,14 @@ use super::{Field, Fields, MAX_EXTRA, OCTETS, Scalar, WireError};
 use crate::event::Data;
 
 pub(super) fn read(payload: &[u8]) -> Result<Fields, WireError> {
+    // The parser would quote the whole of what stands there instead.
+    if payload
+        .trim_ascii_start()
+        .first()
+        .is_some_and(|first| *first != b'{')
+    {
+        return Err(WireError::Json("not an object".into()));
+    }
     let mut refusal = None;
     let mut json = serde_json::Deserializer::from_slice(payload);
     let fields = json

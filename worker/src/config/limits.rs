@@ -1,5 +1,6 @@
 //! The limits of a service as settings: what the provider allows, and what the user says instead.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use shared::config::Reader;
@@ -28,7 +29,12 @@ pub(super) fn read(reader: &mut Reader<'_>, prefix: &str, provider: Provider, ah
     let mut rest = own;
     rest.remove("requests");
     let default = rest.clone();
-    let mut table = reader.with(&limits, rest, |text| changed(&default, text), show);
+    let mut table = reader.with(
+        &limits,
+        rest,
+        |text| changed(&default, text),
+        |table| show(&default, table),
+    );
     if let Some(rule) = requests {
         let named = table.insert("requests".into(), set(rule));
         if named.is_some() {
@@ -72,6 +78,7 @@ fn changed(own: &Table, text: &str) -> Result<Table, String> {
         return Ok(Table::new());
     }
     let mut table = own.clone();
+    let mut seen = BTreeSet::new();
     for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
         let (name, rule) = part
             .rsplit_once(": ")
@@ -81,6 +88,9 @@ fn changed(own: &Table, text: &str) -> Result<Table, String> {
             return Err(format!(
                 "{name:?} is no name of a limit: letters, digits, - _ . and : make one"
             ));
+        }
+        if !seen.insert(name) {
+            return Err(format!("names {name} twice"));
         }
         if rule.trim() == "none" {
             table.remove(name);
@@ -92,14 +102,14 @@ fn changed(own: &Table, text: &str) -> Result<Table, String> {
     Ok(table)
 }
 
-fn show(table: &Table) -> String {
+/// In the words that [`changed`] reads: those of the provider's own that are gone are told too.
+fn show(own: &Table, table: &Table) -> String {
     if table.is_empty() {
         return "none".into();
     }
-    let parts: Vec<_> = table
-        .iter()
-        .map(|(name, set)| format!("{name}: {}", set.rule))
-        .collect();
+    let kept = table.iter().map(|(name, set)| format!("{name}: {}", set.rule));
+    let gone = own.keys().filter(|name| !table.contains_key(*name));
+    let parts: Vec<_> = kept.chain(gone.map(|name| format!("{name}: none"))).collect();
     parts.join("; ")
 }
 
@@ -122,7 +132,8 @@ mod tests {
         assert_eq!(table["content"].rule.to_string(), "20 per minute, burst 5");
         assert_eq!(table["method:chat.update"].rule, Rule::AtOnce(1));
         assert_eq!(changed(&own, "none"), Ok(Table::new()));
-        assert_eq!(changed(&own, &show(&own)), Ok(own.clone()));
+        assert_eq!(changed(&own, &show(&own, &own)), Ok(own.clone()));
+        assert_eq!(changed(&own, &show(&own, &table)), Ok(table));
         for bad in [
             "points",
             "points 5 per hour",
@@ -130,6 +141,8 @@ mod tests {
             "a b: 5 per hour",
             ": 5 per hour",
             "points: 0 per hour",
+            "points: 5 per hour; points: 900 per minute, burst 5",
+            "points: none; points: 5 per hour",
         ] {
             assert!(changed(&own, bad).is_err(), "{bad}");
         }

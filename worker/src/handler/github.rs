@@ -5,6 +5,8 @@
 //! is asked of the API (a webhook may be old when it is worked off). Only the path of such a URL is used; the call goes
 //! to the configured API.
 
+mod writing;
+
 use std::time::SystemTime;
 
 use futures_util::FutureExt;
@@ -19,6 +21,7 @@ use shared::limiter::Charge;
 
 use super::{Completion, Handler, IDEMPOTENCY_KEY};
 use crate::config::ServiceConfig;
+use crate::effect::{Effect, Found};
 use crate::limits::Limits;
 use crate::outbound::{Answer, Outbound};
 use crate::provider::{Provider, github as provider};
@@ -27,7 +30,6 @@ use crate::quota::Turn;
 /// Calls one GitHub API with one credential.
 #[derive(Debug)]
 pub struct Github {
-    base: String,
     token: Option<String>,
     outbound: Outbound,
 }
@@ -50,15 +52,27 @@ fn get() -> String {
 impl Github {
     /// The API at the service's `_URL`, with its `_TOKEN`.
     pub fn new(config: &ServiceConfig, outbound: Outbound) -> Result<Self, String> {
-        Url::parse(&config.url).map_err(|e| format!("the URL {:?} is none: {e}", config.url))?;
         if config.token.is_none() {
             tracing::warn!(service = %config.service, "no token: GitHub allows 60 calls an hour without one");
         }
         Ok(Self {
-            base: config.url.clone(),
             token: config.token.clone(),
             outbound,
         })
+    }
+
+    /// A request with what every call to GitHub carries.
+    fn request(&self, method: Method, url: Url) -> reqwest::RequestBuilder {
+        let request = self
+            .outbound
+            .client()
+            .request(method, url)
+            .header(header::ACCEPT, "application/vnd.github+json")
+            .header("x-github-api-version", "2022-11-28");
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
     }
 
     async fn make(&self, event: &Event, turn: &Turn) -> Result<Completion, Failure> {
@@ -66,19 +80,16 @@ impl Github {
             return Ok(Completion::new("nothing_to_do"));
         };
         let method: Method = call.method.parse().map_err(|_| bad("method is none"))?;
-        let url = Url::parse(&format!("{}{}", self.base, call.path)).map_err(|e| bad(&e.to_string()))?;
+        let url = Url::parse(&format!("{}{}", turn.upstream()?.base, call.path))
+            .map_err(|e| bad(&e.to_string()))?;
         let mut request = self
-            .outbound
-            .client()
             .request(method, url)
-            .header(header::ACCEPT, "application/vnd.github+json")
-            .header("x-github-api-version", "2022-11-28")
             .header(IDEMPOTENCY_KEY, event.id.as_str());
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
-        }
         if let Some(body) = &call.body {
-            request = request.json(body);
+            request = match writing::marked(&call, event) {
+                Some(marked) => request.json(&marked),
+                None => request.json(body),
+            };
         }
         let request = request.build().map_err(|e| Failure::permanent("request", e))?;
         let answer = self.outbound.call(request, route(&call.path)).await?;
@@ -104,6 +115,22 @@ impl Handler for Github {
             .into_iter()
             .filter_map(|(name, cost)| limits.charge(name, cost))
             .collect()
+    }
+
+    fn effect(&self, event: &Event) -> Effect {
+        match describe(event) {
+            Ok(Some(call)) if matches!(&*call.method, "POST" | "PATCH") => Effect::Once,
+            _ => Effect::Repeatable,
+        }
+    }
+
+    fn look_up<'a>(
+        &'a self,
+        event: &'a Event,
+        since: SystemTime,
+        turn: &'a Turn,
+    ) -> BoxFuture<'a, Result<Found, Failure>> {
+        writing::look_up(self, event, since, turn).boxed()
     }
 
     fn handle<'a>(&'a self, event: &'a Event, turn: &'a Turn) -> BoxFuture<'a, Result<Completion, Failure>> {

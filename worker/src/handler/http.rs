@@ -10,7 +10,6 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use hmac::{Hmac, KeyInit, Mac};
 use http::header::CONTENT_TYPE;
-use reqwest::Url;
 use sha2::Sha256;
 use shared::event::{Data, Event};
 use shared::failure::Failure;
@@ -27,7 +26,6 @@ use crate::quota::Turn;
 /// Delivers to one endpoint.
 #[derive(Debug)]
 pub struct Http {
-    url: Url,
     key: Option<Vec<u8>>,
     provider: Provider,
     outbound: Outbound,
@@ -60,11 +58,9 @@ pub fn signature(key: &[u8], id: &str, seconds: u64, body: &[u8]) -> Option<Stri
 impl Http {
     /// An endpoint from the service's `_URL` and `_SECRET`.
     pub fn new(config: &ServiceConfig, outbound: Outbound) -> Result<Self, String> {
-        let url = Url::parse(&config.url).map_err(|e| format!("the URL {:?} is none: {e}", config.url))?;
         let key = config.secret.as_deref().map(key).transpose()?;
         let provider = config.provider;
         Ok(Self {
-            url,
             key,
             provider,
             outbound,
@@ -78,7 +74,7 @@ impl Http {
         let mut request = self
             .outbound
             .client()
-            .post(self.url.clone())
+            .post(turn.upstream()?.url.clone())
             .header(CONTENT_TYPE, content_type)
             .header("webhook-id", id)
             .header("webhook-timestamp", seconds)

@@ -4,11 +4,12 @@
 //! "…"}}`. Of Slack's own events, those about a message are asked for again (`reactions.get` for a reaction,
 //! `chat.getPermalink` for a message or mention); others describe no call.
 
+mod writing;
+
 use std::time::SystemTime;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use reqwest::Url;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use shared::event::Event;
@@ -17,6 +18,7 @@ use shared::limiter::Charge;
 
 use super::{Completion, Handler, IDEMPOTENCY_KEY};
 use crate::config::ServiceConfig;
+use crate::effect::{Effect, Found};
 use crate::limits::Limits;
 use crate::outbound::{Answer, Outbound, classify};
 use crate::provider::{Provider, Reading, slack as provider};
@@ -25,7 +27,6 @@ use crate::quota::Turn;
 /// Calls the Web API with one token.
 #[derive(Debug)]
 pub struct Slack {
-    base: String,
     token: Option<String>,
     outbound: Outbound,
 }
@@ -42,12 +43,10 @@ struct Call {
 impl Slack {
     /// The API at the service's `_URL`, with its `_TOKEN`.
     pub fn new(config: &ServiceConfig, outbound: Outbound) -> Result<Self, String> {
-        Url::parse(&config.url).map_err(|e| format!("the URL {:?} is none: {e}", config.url))?;
         if config.token.is_none() {
             tracing::warn!(service = %config.service, "no token: Slack refuses every call");
         }
         Ok(Self {
-            base: config.url.clone(),
             token: config.token.clone(),
             outbound,
         })
@@ -57,17 +56,29 @@ impl Slack {
         let Some(call) = describe(event)? else {
             return Ok(Completion::new("nothing_to_do"));
         };
+        let answer = self
+            .ask(&call.method, &writing::marked(&call, event), event, turn)
+            .await?;
+        let done = json!({"channel": answer["channel"], "ts": answer["ts"], "warning": answer["warning"]});
+        Ok(Completion {
+            code: "ok".into(),
+            result: Some(done),
+        })
+    }
+
+    /// The answer to a call, when it is a good one.
+    async fn ask(&self, method: &str, args: &Value, event: &Event, turn: &Turn) -> Result<Value, Failure> {
         let mut request = self
             .outbound
             .client()
-            .post(format!("{}/{}", self.base, call.method))
-            .json(&call.args)
+            .post(format!("{}/{method}", turn.upstream()?.base))
+            .json(args)
             .header(IDEMPOTENCY_KEY, event.id.as_str());
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
         let request = request.build().map_err(|e| Failure::permanent("request", e))?;
-        let answer = self.outbound.call(request, &call.method).await?;
+        let answer = self.outbound.call(request, method).await?;
         let reading = turn.answered(&answer);
         judge(&answer, &reading, SystemTime::now())
     }
@@ -88,6 +99,22 @@ impl Handler for Slack {
             charges.extend(channel.and_then(|channel| limits.charge_of("channel", channel, 1)));
         }
         charges
+    }
+
+    fn effect(&self, event: &Event) -> Effect {
+        match describe(event) {
+            Ok(Some(call)) => writing::effect(&call.method),
+            _ => Effect::Repeatable,
+        }
+    }
+
+    fn look_up<'a>(
+        &'a self,
+        event: &'a Event,
+        since: SystemTime,
+        turn: &'a Turn,
+    ) -> BoxFuture<'a, Result<Found, Failure>> {
+        writing::look_up(self, event, since, turn).boxed()
     }
 
     fn handle<'a>(&'a self, event: &'a Event, turn: &'a Turn) -> BoxFuture<'a, Result<Completion, Failure>> {
@@ -151,24 +178,20 @@ fn describe(event: &Event) -> Result<Option<Call>, Failure> {
 
 /// What an answer of Slack means: 429 with Retry-After for a limit, otherwise 200 with `ok` and an error's name. Names
 /// that may pass by themselves are those that Slack documents as such.
-fn judge(answer: &Answer, reading: &Reading, now: SystemTime) -> Result<Completion, Failure> {
+fn judge(answer: &Answer, reading: &Reading, now: SystemTime) -> Result<Value, Failure> {
     Provider::Slack.failure(answer, reading, now)?;
     let body: Value = serde_json::from_slice(&answer.body)
-        .map_err(|_| Failure::transient("answer", format!("no JSON: {}", classify::excerpt(answer))))?;
+        .map_err(|_| Failure::unknown("answer", format!("no JSON: {}", classify::excerpt(answer))))?;
     if body["ok"] == true {
-        let kept = json!({"channel": body["channel"], "ts": body["ts"], "warning": body["warning"]});
-        return Ok(Completion {
-            code: "ok".into(),
-            result: Some(kept),
-        });
+        return Ok(body);
     }
     let error = body["error"].as_str().unwrap_or("no error named").to_owned();
     Err(match error.as_str() {
-        "internal_error"
-        | "fatal_error"
-        | "service_unavailable"
-        | "request_timeout"
-        | "team_added_to_org" => Failure::transient(error, "Slack's own trouble"),
+        // Slack documents of these two that the method may have done some of its work.
+        "internal_error" | "fatal_error" => Failure::unknown(error, "Slack's own trouble"),
+        "service_unavailable" | "request_timeout" | "team_added_to_org" => {
+            Failure::transient(error, "Slack's own trouble")
+        }
         _ => Failure::permanent(error, "refused by Slack"),
     })
 }

@@ -12,8 +12,8 @@ use super::Answer;
 pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     let wait = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => httpdate::parse_http_date(text)
+        Ok(seconds) if !text.starts_with('+') => Duration::from_secs(seconds),
+        _ => httpdate::parse_http_date(text)
             .ok()?
             .duration_since(now)
             .unwrap_or_default(),
@@ -22,7 +22,7 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 }
 
 /// Success, or the failure that a status is by RFC 9110: 429 throttles; 408, 425 and 5xx may pass; every other status
-/// stays, a redirect included.
+/// stays, a redirect included. After a 5xx other than 503 the effect is unknown.
 pub fn by_status(answer: &Answer, now: SystemTime) -> Result<(), Failure> {
     let status = answer.status;
     if status.is_success() {
@@ -36,10 +36,22 @@ pub fn by_status(answer: &Answer, now: SystemTime) -> Result<(), Failure> {
             reason,
             wait: retry_after.unwrap_or(Duration::from_secs(30)),
         },
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => Failure::Transient { reason, retry_after },
+        // The request was not taken.
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::SERVICE_UNAVAILABLE => {
+            Failure::Transient {
+                reason,
+                retry_after,
+                unknown: false,
+            }
+        }
         // Will not be different tomorrow.
         StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => Failure::Permanent { reason },
-        _ if status.as_u16() >= 500 => Failure::Transient { reason, retry_after },
+        // A gateway that lost the answer says so, and a server that broke off may have done its work.
+        _ if status.as_u16() >= 500 => Failure::Transient {
+            reason,
+            retry_after,
+            unknown: true,
+        },
         _ => Failure::Permanent { reason },
     })
 }
@@ -108,7 +120,7 @@ mod tests {
             "a date that has passed"
         );
         assert_eq!(read("99999999999"), Some(86_400));
-        for bad in ["-1", "soon", "1.5", ""] {
+        for bad in ["-1", "+1", "soon", "1.5", ""] {
             assert_eq!(read(bad), None, "{bad:?}");
         }
     }

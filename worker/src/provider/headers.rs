@@ -113,9 +113,11 @@ impl<'a> Headers<'a> {
     /// `Retry-After`.
     pub(super) fn any_reset(&mut self, name: &str) -> Option<Duration> {
         let clock = self.clock;
-        self.read(name, |text| match text.parse::<u64>() {
-            Ok(moment @ 1_000_000_000..1_000_000_000_000) => until(clock, Duration::from_secs(moment), true),
-            Ok(moment @ 1_000_000_000_000..) => until(clock, Duration::from_millis(moment), false),
+        self.read(name, |text| match digits(text) {
+            Some(moment @ 1_000_000_000..1_000_000_000_000) => {
+                until(clock, Duration::from_secs(moment), true)
+            }
+            Some(moment @ 1_000_000_000_000..) => until(clock, Duration::from_millis(moment), false),
             _ => span(text),
         })
     }

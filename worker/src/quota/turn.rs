@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use shared::failure::Failure;
 use shared::limiter::Charge;
 
 use super::Desk;
 use super::book::{Book, Slot};
 use crate::limits::dimension;
 use crate::outbound::Answer;
+use crate::outbound::lease::Bound;
+use crate::outbound::upstreams::Upstream;
 use crate::provider::{Reading, Refusal, UNCOUNTED};
 
 /// An answer keeps the fleet from a key for at most this long, or the key's period if that is longer.
@@ -92,18 +95,44 @@ impl Drop for Ticket {
 pub struct Turn {
     desk: Arc<Desk>,
     flight: u64,
+    bound: Option<Bound>,
 }
 
 impl Turn {
     pub(super) fn new(desk: &Arc<Desk>, flight: u64) -> Self {
         desk.stir.notify_one();
         let desk = Arc::clone(desk);
-        Self { desk, flight }
+        Self {
+            desk,
+            flight,
+            bound: None,
+        }
+    }
+
+    /// The same turn, for a call to this upstream.
+    #[must_use]
+    pub fn to(mut self, bound: Bound) -> Self {
+        self.bound = Some(bound);
+        self
+    }
+
+    /// Where the call goes, which begins now.
+    ///
+    /// # Errors
+    /// Nobody has said where: a mistake in this code.
+    pub fn upstream(&self) -> Result<&Upstream, Failure> {
+        let bound = self.bound.as_ref();
+        bound
+            .map(Bound::begun)
+            .ok_or_else(|| Failure::permanent("upstream", "the call has none"))
     }
 
     /// Takes in what an answer to this call tells about the limits: what is left, what it cost, whether it was refused.
     /// The whole fleet knows with its next question.
     pub fn answered(&self, answer: &Answer) -> Reading {
+        if let Some(bound) = &self.bound {
+            bound.answered();
+        }
         let reading = self.desk.parts.provider.read(answer, SystemTime::now());
         self.desk.parts.metrics.absurd.inc_by(reading.absurd.into());
         let charges = self.desk.book().charges(self.flight);

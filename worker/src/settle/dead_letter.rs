@@ -5,6 +5,7 @@ use shared::dead_letter::{Attempt, Burial, bury};
 use shared::event::Event;
 use shared::failure::Reason;
 
+use crate::claim;
 use crate::delivery::Delivery;
 use crate::pool::Pool;
 
@@ -16,6 +17,7 @@ pub(super) async fn keep(
     failed: u32,
     pool: &Pool,
 ) -> Result<(), PublishError> {
+    claim::moving(delivery, pool).await?;
     let fallback;
     let id = match event {
         Some(event) => &event.id,

@@ -10,27 +10,41 @@ use shared::schedule::{Scheduled, publish_at};
 use shared::subject::{headers, without};
 use shared::telemetry::propagation::millis;
 
+use crate::claim;
 use crate::delivery::Delivery;
+use crate::outbound::upstreams::OUT_OF_SERVICE;
 use crate::pool::Pool;
 
-/// Schedules the message again, with what happened to it; without `failure` nothing is added to its history.
+/// Why a message is kept for later.
+pub(super) enum Why<'a> {
+    /// An attempt failed; so many have by now.
+    Failed(&'a Reason, u32),
+    /// This was in the way of it, which is no failure.
+    PutOff(&'a str),
+}
+
+/// Schedules the message again, with what happened to it.
 pub(super) async fn keep(
     delivery: &Delivery,
     id: &str,
     after: Duration,
-    failure: Option<(&Reason, u32)>,
+    why: Why<'_>,
     pool: &Pool,
 ) -> Result<(), PublishError> {
-    let mut map = without(delivery.headers(), &[headers::PLANNED]);
+    claim::moving(delivery, pool).await?;
+    let mut map = without(delivery.headers(), &[headers::PLANNED, headers::PUT_OFF]);
     let at = SystemTime::now() + after;
     map.insert(headers::ACCEPTED, delivery.accepted().to_string());
-    if let Some((reason, failed)) = failure {
-        let mut history = delivery.history();
-        history.push(Attempt::now(reason));
-        map.insert(headers::HISTORY, history_header(&history));
-        map.insert(headers::ATTEMPTS, failed.to_string());
-    } else {
-        map.insert(headers::PLANNED, millis(at).to_string());
+    match why {
+        Why::Failed(reason, failed) => {
+            let mut history = delivery.history();
+            history.push(Attempt::now(reason));
+            map.insert(headers::HISTORY, history_header(&history));
+            map.insert(headers::ATTEMPTS, failed.to_string());
+        }
+        // No turn is planned: whoever comes first when the upstream is back goes first.
+        Why::PutOff(OUT_OF_SERVICE) => map.insert(headers::PUT_OFF, OUT_OF_SERVICE),
+        Why::PutOff(_) => map.insert(headers::PLANNED, millis(at).to_string()),
     }
     let (lane, tenant) = delivery.lane_and_tenant();
     let message = Scheduled {

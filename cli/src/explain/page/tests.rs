@@ -68,6 +68,7 @@ fn what_waits_for_its_time_says_which_and_hostile_text_is_escaped() {
         service: github(),
         due: false,
         at: Some(1_900_000_000_000),
+        out_of_service: false,
         planned: None,
         attempts: 2,
         history: vec![attempt.clone()],
@@ -86,6 +87,16 @@ fn what_waits_for_its_time_says_which_and_hostile_text_is_escaped() {
     assert!(
         put(&turn).starts_with("It waits for its turn at a limit of github, planned for 2030-"),
         "{turn:?}"
+    );
+    let out = Put {
+        out_of_service: true,
+        ..retry.clone()
+    };
+    assert!(
+        put(&out).starts_with(
+            "It waits for an upstream of github to be back in service, and is looked at again at 2030-"
+        ),
+        "{out:?}"
     );
     let report = Report {
         put: vec![retry],

@@ -2,21 +2,16 @@
 
 use ::redis::AsyncCommands;
 use ::redis::aio::ConnectionManager;
+use loadtest::fault::process::signal;
+use loadtest::fault::proxy::Proxy;
 use shared::connect;
 use shared::servers::{Redis, RedisOptions};
-use tokio::process::Command;
 
 use super::super::world::{World, until};
-use super::proxy::Proxy;
 use super::{FIFTY, fifty_in_any_second, reads};
 
 /// Calls that were let go just before Redis went away have begun after so many milliseconds.
 const IN_HAND: f64 = 400.0;
-
-async fn signal(name: &str, pid: u32) {
-    let sent = Command::new("kill").args([name, &pid.to_string()]).status().await;
-    assert!(sent.unwrap().success());
-}
 
 fn client(redis: &Redis) -> ConnectionManager {
     connect::redis(&redis.url()).unwrap()
@@ -57,11 +52,11 @@ async fn no_call_begins_while_redis_stands_still() {
     let _workers = world.fleet.start_many("worker", 2, &[]).await.unwrap();
     world.served(100).await;
     let redis = world.fleet.servers.redis.pid();
-    signal("-STOP", redis).await;
+    signal("STOP", redis).await.unwrap();
     let stopped = world.now_ms();
     world.reached(stopped + 5_000.0).await;
     let resumed = world.now_ms();
-    signal("-CONT", redis).await;
+    signal("CONT", redis).await.unwrap();
     let during = world.calls(stopped + IN_HAND, resumed);
     assert!(during.is_empty(), "{during:#?}");
     world.served_more(150).await;
@@ -139,7 +134,7 @@ async fn failing_over_to_a_replica_breaks_no_limit() {
         info.contains("master_link_status:up").then_some(())
     })
     .await;
-    let proxy = Proxy::start(master).await;
+    let proxy = Proxy::start(master).await.unwrap();
     let url = format!("redis://{}", proxy.address);
     world.fleet.settings.insert("WEIR_REDIS_URL".into(), url);
     world.publish("github", reads(1_000)).await;

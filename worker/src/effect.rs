@@ -1,0 +1,179 @@
+//! Calls whose effect must not happen twice. A note is made before such a call and goes with its outcome; one that is
+//! left, by a worker that died or an answer that never came, says that nobody knows what became of the call. What then
+//! happens is the service's policy.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+use shared::event::Event;
+use shared::failure::Failure;
+
+use crate::handler::Completion;
+use crate::outcome::Verdict;
+use crate::pool::Pool;
+use crate::quota::Turn;
+use crate::store::{Begun, Intent};
+
+/// Code of a dead letter whose call may have had its effect.
+pub const UNKNOWN: &str = "unknown";
+/// Code of an event that waits for another delivery of itself.
+const ELSEWHERE: &str = "under_way";
+/// A call that was begun is over at the latest so long after its timeout.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What it means to make an event's call once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing: it reads, or the other side does it once all the same.
+    Repeatable,
+    /// The effect is there twice.
+    Once,
+}
+
+/// What an earlier call is found to have done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found {
+    /// Its effect.
+    Done(Completion),
+    /// Nothing.
+    Nothing,
+    /// The API has no way to tell.
+    CannotTell,
+}
+
+/// `WEIR_SERVICE_<NAME>_UNKNOWN`: what happens to an event when nobody knows whether its call had its effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// The call is made again: at least once.
+    Retry,
+    /// It becomes a dead letter, for people to decide: at most once.
+    Dead,
+    /// The API is asked whether the effect is there; where it cannot be asked, a dead letter.
+    LookUp,
+}
+
+impl FromStr for Policy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "retry" => Ok(Self::Retry),
+            "dead" => Ok(Self::Dead),
+            "look-up" => Ok(Self::LookUp),
+            other => Err(format!("is {other:?}: must be look-up, dead or retry")),
+        }
+    }
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Retry => "retry",
+            Self::Dead => "dead",
+            Self::LookUp => "look-up",
+        })
+    }
+}
+
+/// What is noted of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Note {
+    /// Nothing.
+    #[default]
+    None,
+    /// That it begins.
+    Begun,
+    /// That an earlier one was begun, of which nothing is known yet.
+    Unknown,
+    /// That it begins, and another has done it in the meantime.
+    TooLate,
+}
+
+impl Note {
+    /// What becomes of the note with this verdict.
+    pub fn after(self, verdict: &Verdict) -> Intent {
+        match (self, verdict) {
+            (Self::None, _) => Intent::None,
+            (Self::TooLate, _) | (_, Verdict::Done(_) | Verdict::Duplicate) => Intent::Over,
+            // A dead letter too: another delivery of the event must not begin as if nothing had been.
+            (Self::Unknown, _)
+            | (Self::Begun, Verdict::Retry { unknown: true, .. } | Verdict::Dead { unknown: true, .. }) => {
+                Intent::Unknown
+            }
+            (Self::Begun, Verdict::Retry { .. } | Verdict::Dead { .. } | Verdict::Defer { .. }) => {
+                Intent::Over
+            }
+        }
+    }
+}
+
+/// For how long a call may be under way after its note was made.
+pub fn longest_call(timeout: Duration) -> Duration {
+    timeout + GRACE
+}
+
+/// Whether a note is made of this event's call.
+pub fn is_noted(event: &Event, pool: &Pool) -> bool {
+    pool.store.is_some() && pool.config.unknown != Policy::Retry && pool.handler.effect(event) == Effect::Once
+}
+
+/// Makes the note. `Err` when the call may be under way elsewhere.
+pub async fn begin(event: &Event, replay: u64, pool: &Pool) -> Result<Note, Failure> {
+    let Some(store) = pool.store.as_ref().filter(|_| is_noted(event, pool)) else {
+        return Ok(Note::None);
+    };
+    let elsewhere = |wait: Duration| {
+        let detail = "another delivery of this event may be at the same call";
+        Err(Failure::throttled(ELSEWHERE, detail, wait))
+    };
+    match store.begin(event.id.clone(), replay).await {
+        Some(Begun::First) => Ok(Note::Begun),
+        Some(Begun::Done) => Ok(Note::TooLate),
+        Some(Begun::Unknown) => Ok(Note::Unknown),
+        Some(Begun::Elsewhere(wait)) => elsewhere(wait),
+        None => elsewhere(longest_call(pool.config.timeout)),
+    }
+}
+
+/// What is to become of an event whose earlier call nobody knows the end of: it was done, or is to be done now, or
+/// neither can be said.
+pub async fn resolve(
+    event: &Event,
+    since: SystemTime,
+    turn: &Turn,
+    pool: &Pool,
+) -> Result<Option<Completion>, Failure> {
+    let found = match pool.config.unknown {
+        Policy::Retry => Found::Nothing,
+        Policy::Dead => Found::CannotTell,
+        Policy::LookUp => {
+            let looked = tokio::time::timeout(pool.config.timeout, pool.handler.look_up(event, since, turn));
+            looked
+                .await
+                .unwrap_or_else(|_| Err(Failure::transient("timeout", "no answer to a look-up")))?
+        }
+    };
+    match found {
+        Found::Done(completion) => Ok(Some(completion)),
+        Found::Nothing => Ok(None),
+        Found::CannotTell => Err(undecided("an earlier attempt did not come to an end")),
+    }
+}
+
+/// The failure of a call whose end nobody knows, under the service's policy.
+pub fn judge(failure: Failure, note: Note, pool: &Pool) -> Failure {
+    match failure {
+        Failure::Transient {
+            reason,
+            unknown: true,
+            ..
+        } if note != Note::None && pool.config.unknown == Policy::Dead => undecided(&reason.to_string()),
+        failure => failure,
+    }
+}
+
+fn undecided(what: &str) -> Failure {
+    let detail = format!("{what}: the call may have had its effect; look there before this is replayed");
+    Failure::permanent(UNKNOWN, detail)
+}

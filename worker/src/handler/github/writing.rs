@@ -1,0 +1,90 @@
+//! Writes of GitHub, which takes no idempotency key: what is written carries a mark that people do not see, and is
+//! looked for by it.
+
+use std::time::{Duration, SystemTime};
+
+use http::Method;
+use reqwest::Url;
+use serde_json::Value;
+use shared::event::Event;
+use shared::failure::Failure;
+use shared::telemetry::propagation::rfc3339;
+
+use super::{Call, Github, completion, describe, route};
+use crate::effect::Found;
+use crate::handler::marker::marker;
+use crate::outbound::Answer;
+use crate::provider::Provider;
+use crate::quota::Turn;
+
+/// Lists that show what was posted to the same path, with the text in `body`: comments of issues, reviews and commits,
+/// issues, reviews of pull requests.
+const LISTED: [&str; 3] = ["comments", "issues", "reviews"];
+/// Entries of a page, the most that GitHub gives.
+const PAGE: usize = 100;
+/// The clock that dates entries is another than ours.
+const SKEW: Duration = Duration::from_secs(300);
+
+/// The body of a call with its mark; `None` where there is nothing to find it by again.
+pub(super) fn marked(call: &Call, event: &Event) -> Option<Value> {
+    if !listed(call) {
+        return None;
+    }
+    let mut body = call.body.clone()?;
+    let text = body.get("body")?.as_str()?;
+    // A comment of HTML is no part of what people see.
+    body["body"] = Value::String(format!("{text}\n\n<!-- {} -->", marker(event)));
+    Some(body)
+}
+
+fn listed(call: &Call) -> bool {
+    let path = call.path.split('?').next().unwrap_or_default();
+    let last = path.trim_end_matches('/').rsplit('/').next();
+    call.method == "POST" && last.is_some_and(|last| LISTED.contains(&last))
+}
+
+/// Looks through the newest entries of the list that the event's call adds to.
+pub(super) async fn look_up(
+    github: &Github,
+    event: &Event,
+    since: SystemTime,
+    turn: &Turn,
+) -> Result<Found, Failure> {
+    let Some(call) = describe(event)?.filter(|call| marked(call, event).is_some()) else {
+        return Ok(Found::CannotTell);
+    };
+    let mark = marker(event);
+    let path = call.path.split('?').next().unwrap_or_default();
+    let mut url =
+        Url::parse(&format!("{}{path}", turn.upstream()?.base)).map_err(|e| Failure::permanent("call", e))?;
+    url.query_pairs_mut()
+        .append_pair("per_page", &PAGE.to_string())
+        .append_pair("state", "all")
+        .append_pair("sort", "created")
+        .append_pair("direction", "desc")
+        .append_pair("since", &rfc3339(since.checked_sub(SKEW).unwrap_or(since)));
+    let request = github.request(Method::GET, url).build();
+    let request = request.map_err(|e| Failure::permanent("request", e))?;
+    let answer = github.outbound.call(request, route(&call.path)).await?;
+    let reading = turn.answered(&answer);
+    Provider::Github.failure(&answer, &reading, SystemTime::now())?;
+    found(&answer, &mark)
+}
+
+fn found(answer: &Answer, mark: &str) -> Result<Found, Failure> {
+    let entries: Vec<Value> = serde_json::from_slice(&answer.body)
+        .map_err(|e| Failure::transient("answer", format!("a list that is none: {e}")))?;
+    let ours = |entry: &&Value| entry["body"].as_str().is_some_and(|body| body.contains(mark));
+    if let Some(entry) = entries.iter().find(ours) {
+        let mut done = completion(answer);
+        done.code = "found".into();
+        done.result = Some(serde_json::json!({"url": entry["html_url"], "id": entry["id"]}));
+        return Ok(Found::Done(done));
+    }
+    // On a full page the entry may be one of those that are not shown.
+    Ok(if entries.len() < PAGE {
+        Found::Nothing
+    } else {
+        Found::CannotTell
+    })
+}

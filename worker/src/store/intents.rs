@@ -1,0 +1,90 @@
+//! Notes of calls that must not be made twice, made before they begin. At most one worker at a time has an event's.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::event::EventId;
+use sqlx::PgPool;
+
+use super::{Owner, outcomes, until_answered};
+
+/// What was known when a call was about to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// Nobody has begun it: it is ours.
+    First,
+    /// It was begun and done since we looked. The note is ours.
+    Done,
+    /// It was begun before, and nobody knows what became of it. It is ours now.
+    Unknown,
+    /// It may be under way elsewhere for so long.
+    Elsewhere(Duration),
+}
+
+/// Makes a note of each event, or takes over one whose call cannot be under way any more. What nobody knew before a
+/// replay is of no account after it: somebody has looked and decided. The number of a replay counts once.
+pub(super) async fn begin(pool: PgPool, owner: Arc<Owner>, calls: Vec<(EventId, u64)>) -> Vec<Option<Begun>> {
+    // A note that is held is locked by nobody: whoever meets it reads its age.
+    const BEGIN: &str = "
+        WITH ours AS (
+            INSERT INTO intents AS i (event_id, service, worker, asked, starts, replay, at)
+            SELECT id, $2, $3, $5, 1, max(replay), now() FROM unnest($1::text[], $6::bigint[]) AS t(id, replay)
+            GROUP BY id ORDER BY id
+            ON CONFLICT (event_id, service) DO UPDATE SET worker = excluded.worker, asked = excluded.asked, at = now(),
+                replay = greatest(i.replay, excluded.replay), ended = false,
+                starts = CASE WHEN excluded.replay > i.replay THEN 1
+                    ELSE i.starts + (i.asked <> excluded.asked)::integer END
+            WHERE i.ended OR i.at < now() - $4 * interval '1 second' OR i.asked = excluded.asked
+            RETURNING event_id, starts
+        )
+        SELECT event_id, starts, 0::float8 FROM ours
+        UNION ALL
+        SELECT event_id, 0, extract(epoch FROM at - now())::float8 + $4 FROM intents
+        WHERE service = $2 AND event_id = ANY($1) AND event_id NOT IN (SELECT event_id FROM ours)";
+    let texts: Vec<&str> = calls.iter().map(|(id, _)| id.as_str()).collect();
+    let replays: Vec<i64> = calls.iter().map(|(_, replay)| *replay as i64).collect();
+    // The same for every try: an answer that was lost must not make strangers of us.
+    let asked: i64 = rand::random();
+    let rows: Vec<(String, i32, f64)> = until_answered("what is begun cannot be noted", || {
+        sqlx::query_as(BEGIN)
+            .bind(&texts)
+            .bind(owner.service.as_str())
+            .bind(&*owner.worker)
+            .bind(owner.longest_call.as_secs_f64())
+            .bind(asked)
+            .bind(&replays)
+            .fetch_all(&pool)
+    })
+    .await;
+    // A note goes together with its outcome. Whoever makes one where another has just gone has not seen the outcome yet.
+    let first = rows.iter().filter(|(_, starts, _)| *starts == 1);
+    let first: Vec<&str> = first.map(|(id, ..)| id.as_str()).collect();
+    let done = outcomes::done(&pool, &owner, &first).await;
+    let mut begun: HashMap<String, Begun> = HashMap::with_capacity(rows.len());
+    for (id, starts, left) in rows {
+        let standing = match starts {
+            0 => Begun::Elsewhere(Duration::from_secs_f64(left.max(0.0))),
+            1 if done.contains(&id) => Begun::Done,
+            1 => Begun::First,
+            _ => Begun::Unknown,
+        };
+        begun.insert(id, standing);
+    }
+    // Two deliveries of one event in one batch: the first has it.
+    let mut taken = std::collections::HashSet::new();
+    let answer = |id: &&str| {
+        let standing = match begun.get(*id) {
+            Some(standing) => *standing,
+            // Noted by another between our two looks: as good as just now.
+            None => Begun::Elsewhere(owner.longest_call),
+        };
+        let ours = !matches!(standing, Begun::Elsewhere(_));
+        Some(if ours && !taken.insert((*id).to_owned()) {
+            Begun::Elsewhere(owner.longest_call)
+        } else {
+            standing
+        })
+    };
+    texts.iter().map(answer).collect()
+}

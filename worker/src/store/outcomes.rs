@@ -1,0 +1,168 @@
+//! Outcomes and failed attempts: read before an event is handled, written before it is acked.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use shared::event::EventId;
+use sqlx::PgPool;
+
+use super::{AWAY_PAUSE, Finding, Intent, Owner, Row, State, bounded, is_about_a_row, until_answered};
+use crate::metrics::StoreMetrics;
+
+/// Whether these events are done.
+pub(super) async fn find(pool: PgPool, owner: Arc<Owner>, ids: Vec<EventId>) -> Vec<Finding> {
+    let texts: Vec<&str> = ids.iter().map(EventId::as_str).collect();
+    let done = done(&pool, &owner, &texts).await;
+    let finding = |id: &&str| {
+        if done.contains(*id) {
+            Finding::Done
+        } else {
+            Finding::Open
+        }
+    };
+    texts.iter().map(finding).collect()
+}
+
+/// Those of these events that are done.
+pub(super) async fn done(pool: &PgPool, owner: &Owner, ids: &[&str]) -> HashSet<String> {
+    // The time leaves all partitions but a few out of it.
+    const FIND: &str =
+        "SELECT event_id FROM outcomes WHERE service = $1 AND state = 'done' AND event_id = ANY($2)
+        AND finished_at > now() - $3 * interval '1 second'";
+    if ids.is_empty() {
+        return HashSet::new();
+    }
+    let done: Vec<String> = until_answered("results cannot be read", || {
+        sqlx::query_scalar(FIND)
+            .bind(owner.service.as_str())
+            .bind(ids)
+            .bind(owner.inbox.as_secs_f64())
+            .fetch_all(pool)
+    })
+    .await;
+    done.into_iter().collect()
+}
+
+/// Writes rows, all in one statement.
+pub(super) async fn commit(pool: PgPool, rows: Vec<Row>, metrics: StoreMetrics) -> Vec<bool> {
+    loop {
+        let start = std::time::Instant::now();
+        match bounded(insert(&pool, &rows)).await {
+            Ok(()) => {
+                metrics.rows.observe(rows.len() as f64);
+                metrics.seconds.observe(start.elapsed().as_secs_f64());
+                return vec![true; rows.len()];
+            }
+            Err(error) if is_about_a_row(&error) => {
+                tracing::warn!(%error, rows = rows.len(), "a commit was refused: its rows go one by one");
+                return one_by_one(&pool, rows).await;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "results cannot be written: events wait");
+                tokio::time::sleep(AWAY_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// So that one bad row does not keep the others.
+async fn one_by_one(pool: &PgPool, rows: Vec<Row>) -> Vec<bool> {
+    let mut answers = Vec::with_capacity(rows.len());
+    for mut row in rows {
+        let kept = loop {
+            match bounded(insert(pool, std::slice::from_ref(&row))).await {
+                Ok(()) => break true,
+                // The result is the one part whose content comes from outside unchecked.
+                Err(error) if is_about_a_row(&error) && row.result.is_some() => row.result = None,
+                Err(error) if is_about_a_row(&error) => {
+                    tracing::error!(%error, id = %row.event_id, "a result was refused");
+                    break false;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "results cannot be written: events wait");
+                    tokio::time::sleep(AWAY_PAUSE).await;
+                }
+            }
+        };
+        answers.push(kept);
+    }
+    answers
+}
+
+/// One statement, so one transaction and one trip. A row that is there already is there because the answer of an
+/// earlier try was lost.
+macro_rules! insert {
+    ($besides:literal) => {
+        concat!(
+            "WITH new AS (
+                SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[], $7::text[],
+                    $8::text[], $9::bigint[], $10::text[], $11::text[], $12::bigint[], $13::bigint[])
+                AS t(event_id, service, state, failure, attempts, code, detail, result, took_ms, worker, trace_id,
+                    accepted_ms, at_ms)
+            ), failed AS (
+                INSERT INTO failures (event_id, service, attempt, class, code, detail, took_ms, worker, trace_id, at)
+                SELECT event_id, service, attempts, failure, code, detail, took_ms, worker, trace_id,
+                    to_timestamp(at_ms / 1000.0)
+                FROM new WHERE failure IS NOT NULL ON CONFLICT DO NOTHING
+            )",
+            $besides,
+            "INSERT INTO outcomes (event_id, service, state, attempts, code, detail, result, took_ms, worker, trace_id,
+                accepted_at, finished_at)
+            SELECT DISTINCT ON (event_id, service) event_id, service, state, attempts, code, detail, result::json,
+                took_ms, worker, trace_id, to_timestamp(accepted_ms / 1000.0), to_timestamp(at_ms / 1000.0)
+            FROM new WHERE state IS NOT NULL ORDER BY event_id, service, state DESC ON CONFLICT DO NOTHING"
+        )
+    };
+}
+
+async fn insert(pool: &PgPool, rows: &[Row]) -> Result<(), sqlx::Error> {
+    const INSERT: &str = insert!("");
+    // A note goes with the outcome of its call. One whose outcome nobody knows stays, for whoever comes next.
+    const INSERT_WITH_INTENTS: &str = insert!(
+        ", over AS (
+            DELETE FROM intents WHERE service = $14 AND event_id = ANY($15)
+        ), unknown AS (
+            UPDATE intents SET ended = true WHERE service = $14 AND event_id = ANY($16)
+        ) "
+    );
+    let column = |of: fn(&Row) -> &str| rows.iter().map(of).collect::<Vec<_>>();
+    let numbers = |of: fn(&Row) -> u64| rows.iter().map(|row| of(row) as i64).collect::<Vec<_>>();
+    let attempts = |row: &Row| i32::try_from(row.attempts).unwrap_or(i32::MAX);
+    let state = |row: &Row| {
+        row.state.map(|state| match state {
+            State::Done => "done",
+            State::Dead => "dead",
+        })
+    };
+    let noted = rows.iter().find(|row| row.intent != Intent::None);
+    let mut query = sqlx::query(if noted.is_some() {
+        INSERT_WITH_INTENTS
+    } else {
+        INSERT
+    })
+    .bind(column(|row| row.event_id.as_str()))
+    .bind(column(|row| row.service.as_str()))
+    .bind(rows.iter().map(state).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.failure).collect::<Vec<_>>())
+    .bind(rows.iter().map(attempts).collect::<Vec<_>>())
+    .bind(column(|row| &row.code))
+    .bind(column(|row| &row.detail))
+    .bind(rows.iter().map(|row| row.result.as_deref()).collect::<Vec<_>>())
+    .bind(numbers(|row| row.took.as_millis() as u64))
+    .bind(column(|row| &row.worker))
+    .bind(column(|row| &row.trace_id))
+    .bind(numbers(|row| row.accepted_ms))
+    .bind(numbers(|row| row.at_ms));
+    if let Some(noted) = noted {
+        let of = |intent: Intent| {
+            let those = rows.iter().filter(move |row| row.intent == intent);
+            those.map(|row| row.event_id.as_str()).collect::<Vec<_>>()
+        };
+        query = query
+            .bind(noted.service.as_str())
+            .bind(of(Intent::Over))
+            .bind(of(Intent::Unknown));
+    }
+    query.execute(pool).await?;
+    Ok(())
+}

@@ -1,0 +1,252 @@
+//! What a worker keeps, in a real Postgres.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus_client::registry::Registry;
+use shared::event::EventId;
+use shared::servers::{Postgres, PostgresOptions};
+use shared::subject::Service;
+use sqlx::PgPool;
+use tokio_util::task::TaskTracker;
+use worker::metrics::Metrics;
+use worker::store::{self, Begun, Finding, Intent, Keep, Owner, Row, State, Store};
+
+struct Kept {
+    store: Store,
+    pool: PgPool,
+    _server: Postgres,
+    _dir: tempfile::TempDir,
+}
+
+const LONGEST_CALL: Duration = Duration::from_secs(3600);
+
+async fn kept() -> Kept {
+    let dir = shared::servers::scratch_dir().unwrap();
+    let server = Postgres::start(PostgresOptions::new(dir.path())).await.unwrap();
+    server.create_database("weir").await.unwrap();
+    let pool = store::connect(&server.url("weir"), 4).unwrap();
+    store::migrate(&pool).await.unwrap();
+    let owner = Owner {
+        service: Service::new("github").unwrap(),
+        worker: "w".into(),
+        inbox: Duration::from_secs(86_400),
+        longest_call: LONGEST_CALL,
+    };
+    let metrics = Metrics::register(&mut Registry::default());
+    let store = Store::start(&TaskTracker::new(), pool.clone(), owner, metrics.store);
+    Kept {
+        store,
+        pool,
+        _server: server,
+        _dir: dir,
+    }
+}
+
+fn id(text: &str) -> EventId {
+    EventId::new(text).unwrap()
+}
+
+fn row(event: &str, state: Option<State>, intent: Intent) -> Row {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    Row {
+        event_id: id(event),
+        service: Service::new("github").unwrap(),
+        state,
+        failure: state.is_none().then_some("transient"),
+        intent,
+        attempts: 1,
+        code: "http_200".into(),
+        detail: String::new(),
+        result: Some("{}".into()),
+        took: Duration::from_millis(1),
+        trace_id: String::new(),
+        accepted_ms: now.as_millis() as u64,
+        at_ms: now.as_millis() as u64,
+        worker: "w".into(),
+    }
+}
+
+impl Kept {
+    async fn count(&self, question: &'static str) -> i64 {
+        sqlx::query_scalar(question).fetch_one(&self.pool).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn what_is_done_is_found_and_what_is_dead_may_still_be_done() {
+    let kept = kept().await;
+    assert!(kept.store.commit(row("a", Some(State::Dead), Intent::None)).await);
+    assert_eq!(kept.store.find(id("a")).await, Finding::Open);
+    assert!(kept.store.commit(row("a", Some(State::Done), Intent::None)).await);
+    assert_eq!(kept.store.find(id("a")).await, Finding::Done);
+    assert_eq!(kept.store.find(id("b")).await, Finding::Open);
+    assert_eq!(
+        kept.count("SELECT count(*) FROM results WHERE state = 'done'")
+            .await,
+        1
+    );
+    assert_eq!(kept.count("SELECT count(*) FROM results").await, 1);
+}
+
+#[tokio::test]
+async fn a_row_written_twice_is_there_once() {
+    let kept = kept().await;
+    let done = row("a", Some(State::Done), Intent::None);
+    let failed = row("b", None, Intent::None);
+    for _ in 0..2 {
+        assert!(kept.store.commit(done.clone()).await);
+        assert!(kept.store.commit(failed.clone()).await);
+    }
+    assert_eq!(kept.count("SELECT count(*) FROM outcomes").await, 1);
+    assert_eq!(kept.count("SELECT count(*) FROM failures").await, 1);
+}
+
+/// Rows that go in one group with a bad one are kept all the same.
+#[tokio::test]
+async fn one_bad_row_keeps_nobody_else() {
+    let kept = kept().await;
+    let rows = (0..300).map(|n| {
+        let mut row = row(&format!("e{n}"), Some(State::Done), Intent::None);
+        match n % 100 {
+            // No column takes the first; the second is refused for its result only.
+            7 => row.code = "nul\0".into(),
+            8 => row.result = Some("no json".into()),
+            _ => {}
+        }
+        let store = kept.store.clone();
+        tokio::spawn(async move { store.commit(row).await })
+    });
+    let mut refused = 0;
+    for commit in rows.collect::<Vec<_>>() {
+        refused += usize::from(!commit.await.unwrap());
+    }
+    assert_eq!(refused, 3);
+    assert_eq!(kept.count("SELECT count(*) FROM outcomes").await, 297);
+    assert_eq!(
+        kept.count("SELECT count(*) FROM outcomes WHERE result IS NULL")
+            .await,
+        3
+    );
+}
+
+#[tokio::test]
+async fn one_of_many_deliveries_begins_the_call() {
+    let kept = kept().await;
+    let begun: Vec<_> = (0..20)
+        .map(|_| {
+            let store = kept.store.clone();
+            tokio::spawn(async move { store.begin(id("a"), 0).await.unwrap() })
+        })
+        .collect();
+    let mut first = 0;
+    for begun in begun {
+        match begun.await.unwrap() {
+            Begun::First => first += 1,
+            Begun::Elsewhere(wait) => assert!(wait <= LONGEST_CALL && wait > LONGEST_CALL / 2),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(first, 1);
+}
+
+#[tokio::test]
+async fn a_note_goes_with_its_outcome_or_says_that_nobody_knows() {
+    let kept = kept().await;
+    let begin = async |event| kept.store.begin(id(event), 0).await.unwrap();
+    assert_eq!(begin("a").await, Begun::First);
+    kept.store.commit(row("a", None, Intent::Over)).await;
+    assert_eq!(begin("a").await, Begun::First, "it failed for certain");
+    kept.store.commit(row("a", None, Intent::Unknown)).await;
+    assert_eq!(begin("a").await, Begun::Unknown, "nobody knows");
+    assert!(
+        matches!(begin("a").await, Begun::Elsewhere(_)),
+        "one finds out at a time"
+    );
+    kept.store.commit(row("a", Some(State::Done), Intent::Over)).await;
+    assert_eq!(begin("a").await, Begun::Done, "too late");
+    sqlx::query("UPDATE intents SET at = at - interval '2 hours'")
+        .execute(&kept.pool)
+        .await
+        .unwrap();
+    assert_eq!(begin("a").await, Begun::Unknown, "its worker must have died");
+}
+
+#[tokio::test]
+async fn a_replay_is_a_decision_and_counts_once() {
+    let kept = kept().await;
+    let begin = async |replay| {
+        let begun = kept.store.begin(id("a"), replay).await.unwrap();
+        kept.store.commit(row("a", None, Intent::Unknown)).await;
+        begun
+    };
+    assert_eq!(begin(0).await, Begun::First);
+    assert_eq!(begin(0).await, Begun::Unknown);
+    assert_eq!(begin(5).await, Begun::First, "somebody has looked");
+    assert_eq!(begin(5).await, Begun::Unknown, "and its worker died of it");
+    assert_eq!(
+        begin(0).await,
+        Begun::Unknown,
+        "an older delivery knows no better"
+    );
+    assert_eq!(begin(9).await, Begun::First);
+}
+
+#[tokio::test]
+async fn starts_without_an_end_are_counted() {
+    let kept = kept().await;
+    assert_eq!(kept.store.suspect(7).await, 1);
+    assert_eq!(kept.store.suspect(7).await, 2);
+    assert_eq!(kept.store.suspect(8).await, 1);
+    kept.store.clear(7).await;
+    assert_eq!(kept.store.suspect(7).await, 1);
+    sqlx::query("UPDATE suspects SET starts = 9, at = at - interval '2 days'")
+        .execute(&kept.pool)
+        .await
+        .unwrap();
+    assert_eq!(kept.store.suspect(8).await, 1, "of another time");
+}
+
+#[tokio::test]
+async fn partitions_are_made_ahead_and_dropped_when_they_are_old() {
+    let kept = kept().await;
+    kept.store
+        .commit(row("default", Some(State::Done), Intent::None))
+        .await;
+    let week = |weeks: i64| (UNIX_EPOCH.elapsed().unwrap().as_secs() as i64).div_euclid(7 * 86_400) + weeks;
+    for back in [-20, -2] {
+        let (from, to) = (week(back) * 7 * 86_400, week(back + 1) * 7 * 86_400);
+        let statement = format!(
+            "CREATE TABLE outcomes_w{} PARTITION OF outcomes FOR VALUES FROM (to_timestamp({from})) TO (to_timestamp({to}))",
+            week(back)
+        );
+        sqlx::query(sqlx::AssertSqlSafe(statement))
+            .execute(&kept.pool)
+            .await
+            .unwrap();
+    }
+    sqlx::query("DELETE FROM outcomes")
+        .execute(&kept.pool)
+        .await
+        .unwrap();
+    let day = Duration::from_secs(86_400);
+    // Several workers at once do it once.
+    let (one, other) = tokio::join!(
+        store::tend(&kept.pool, Keep(day * 30)),
+        store::tend(&kept.pool, Keep(day * 30))
+    );
+    one.and(other).unwrap();
+    let weeks: Vec<String> = sqlx::query_scalar(
+        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'outcomes'::regclass ORDER BY 1",
+    )
+    .fetch_all(&kept.pool)
+    .await
+    .unwrap();
+    let expected = [-2, 0, 1].map(|weeks| format!("outcomes_w{}", week(weeks)));
+    assert_eq!(weeks, [&["outcomes_default".to_owned()], &expected[..]].concat());
+    kept.store
+        .commit(row("now", Some(State::Done), Intent::None))
+        .await;
+    assert_eq!(kept.count("SELECT count(*) FROM outcomes_default").await, 0);
+    assert_eq!(kept.store.find(id("now")).await, Finding::Done);
+}
