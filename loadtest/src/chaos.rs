@@ -3,6 +3,7 @@
 
 mod account;
 mod client;
+mod probe;
 mod scenarios;
 mod scene;
 pub mod table;

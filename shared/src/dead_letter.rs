@@ -43,11 +43,21 @@ impl Attempt {
     }
 }
 
-/// The history that a message's headers carry; a broken one counts as none.
+/// The history that a message's headers carry, bounded as our own are; a broken one counts as none.
 pub fn history(message: Option<&HeaderMap>) -> Vec<Attempt> {
-    header(message, headers::HISTORY)
+    let said: Vec<Attempt> = header(message, headers::HISTORY)
         .and_then(|text| serde_json::from_str(text).ok())
-        .unwrap_or_default()
+        .unwrap_or_default();
+    let newest = said.len().saturating_sub(MAX_HISTORY);
+    let bounded = |attempt: Attempt| {
+        let reason = Reason::new(attempt.code, attempt.detail);
+        Attempt {
+            at: attempt.at,
+            code: reason.code.into_owned(),
+            detail: reason.detail,
+        }
+    };
+    said.into_iter().skip(newest).map(bounded).collect()
 }
 
 /// A history as a header holds it: newest [`MAX_HISTORY`] attempts, ASCII only.
@@ -261,6 +271,21 @@ mod tests {
         assert_eq!(history(Some(&map)), attempts[10..]);
         map.insert(headers::HISTORY, "garbage");
         assert!(history(Some(&map)).is_empty());
+        // The worst that a publisher can put there comes out no larger than the worst of our own.
+        let foreign: Vec<_> = (0..40)
+            .map(|at| Attempt {
+                at,
+                code: "é".repeat(900),
+                detail: "é".repeat(9_000),
+            })
+            .collect();
+        map.insert(headers::HISTORY, serde_json::to_string(&foreign).unwrap());
+        let worst = history_header(&history(Some(&map)));
+        assert!(
+            worst.len() < crate::subject::MAX_HISTORY_BYTES - 100,
+            "{}",
+            worst.len()
+        );
     }
 
     #[test]

@@ -69,6 +69,7 @@ CREATE TABLE intents (
     starts      integer     NOT NULL,
     replay      bigint      NOT NULL,
     ended       boolean     NOT NULL DEFAULT false,
+    since       timestamptz NOT NULL,
     at          timestamptz NOT NULL,
     PRIMARY KEY (event_id, service)
 );

@@ -19,6 +19,8 @@ use crate::store::{Begun, Intent};
 pub const UNKNOWN: &str = "unknown";
 /// Code of an event that waits for another delivery of itself.
 const ELSEWHERE: &str = "under_way";
+/// An API's clock may be so far behind that of NATS.
+const SKEW: Duration = Duration::from_secs(300);
 /// A call that was begun is over at the latest so long after its timeout.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -40,6 +42,29 @@ pub enum Found {
     Nothing,
     /// The API has no way to tell.
     CannotTell,
+}
+
+/// A call whose end nobody knows, as far as it can be dated.
+#[derive(Debug, Clone, Copy)]
+pub struct Earlier {
+    /// When its event was accepted, on the clock of NATS.
+    pub accepted: SystemTime,
+    /// How long ago it was begun.
+    pub ago: Duration,
+}
+
+impl Earlier {
+    /// From when on the API's list is asked for what the call has made.
+    pub fn asked_from(&self) -> SystemTime {
+        self.accepted.checked_sub(SKEW).unwrap_or(self.accepted)
+    }
+
+    /// Whether the call was made after [`asked_from`](Self::asked_from) on the API's own clock, which says `now`. No list
+    /// that begins later can tell anything.
+    pub fn is_covered(&self, now: Option<SystemTime>) -> bool {
+        let made = now.and_then(|now| now.checked_sub(self.ago));
+        made.is_none_or(|made| made >= self.asked_from())
+    }
 }
 
 /// `WEIR_SERVICE_<NAME>_UNKNOWN`: what happens to an event when nobody knows whether its call had its effect.
@@ -84,8 +109,8 @@ pub enum Note {
     None,
     /// That it begins.
     Begun,
-    /// That an earlier one was begun, of which nothing is known yet.
-    Unknown,
+    /// That an earlier one was begun, first so long ago, of which nothing is known yet.
+    Unknown(Duration),
     /// That it begins, and another has done it in the meantime.
     TooLate,
 }
@@ -97,7 +122,7 @@ impl Note {
             (Self::None, _) => Intent::None,
             (Self::TooLate, _) | (_, Verdict::Done(_) | Verdict::Duplicate) => Intent::Over,
             // A dead letter too: another delivery of the event must not begin as if nothing had been.
-            (Self::Unknown, _)
+            (Self::Unknown(_), _)
             | (Self::Begun, Verdict::Retry { unknown: true, .. } | Verdict::Dead { unknown: true, .. }) => {
                 Intent::Unknown
             }
@@ -130,7 +155,7 @@ pub async fn begin(event: &Event, replay: u64, pool: &Pool) -> Result<Note, Fail
     match store.begin(event.id.clone(), replay).await {
         Some(Begun::First) => Ok(Note::Begun),
         Some(Begun::Done) => Ok(Note::TooLate),
-        Some(Begun::Unknown) => Ok(Note::Unknown),
+        Some(Begun::Unknown(ago)) => Ok(Note::Unknown(ago)),
         Some(Begun::Elsewhere(wait)) => elsewhere(wait),
         None => elsewhere(longest_call(pool.config.timeout)),
     }
@@ -140,7 +165,7 @@ pub async fn begin(event: &Event, replay: u64, pool: &Pool) -> Result<Note, Fail
 /// neither can be said.
 pub async fn resolve(
     event: &Event,
-    since: SystemTime,
+    earlier: Earlier,
     turn: &Turn,
     pool: &Pool,
 ) -> Result<Option<Completion>, Failure> {
@@ -148,7 +173,8 @@ pub async fn resolve(
         Policy::Retry => Found::Nothing,
         Policy::Dead => Found::CannotTell,
         Policy::LookUp => {
-            let looked = tokio::time::timeout(pool.config.timeout, pool.handler.look_up(event, since, turn));
+            let looked =
+                tokio::time::timeout(pool.config.timeout, pool.handler.look_up(event, earlier, turn));
             looked
                 .await
                 .unwrap_or_else(|_| Err(Failure::transient("timeout", "no answer to a look-up")))?
@@ -176,4 +202,31 @@ pub fn judge(failure: Failure, note: Note, pool: &Pool) -> Failure {
 fn undecided(what: &str) -> Failure {
     let detail = format!("{what}: the call may have had its effect; look there before this is replayed");
     Failure::permanent(UNKNOWN, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    #[test]
+    fn a_list_tells_nothing_of_what_is_before_its_beginning_on_the_apis_clock() {
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let earlier = Earlier {
+            accepted: at(10_000),
+            ago: Duration::from_secs(60),
+        };
+        // Called at 10,020 on our clock, asked for now, at 10,080.
+        for (clock, covered) in [
+            (10_080, true),
+            (13_680, true),
+            (9_800, true),
+            (6_480, false),
+            (9_700, false),
+        ] {
+            assert_eq!(earlier.is_covered(Some(at(clock))), covered, "{clock}");
+        }
+        assert!(earlier.is_covered(None));
+    }
 }

@@ -7,7 +7,6 @@ pub mod slack;
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -16,7 +15,7 @@ use shared::failure::Failure;
 use shared::limiter::Charge;
 
 use crate::config::ServiceConfig;
-use crate::effect::{Effect, Found, Policy};
+use crate::effect::{Earlier, Effect, Found, Policy};
 use crate::limits::Limits;
 use crate::outbound::Outbound;
 use crate::provider::Provider;
@@ -40,15 +39,15 @@ pub trait Handler: Send + Sync + 'static {
         Effect::Repeatable
     }
 
-    /// Asks the API, in a turn of its own, whether an earlier call of this event has had its effect; none was made before
-    /// `since`. Runs within the service's timeout.
+    /// Asks the API, in a turn of its own, whether an earlier call of this event has had its effect. Runs within the
+    /// service's timeout.
     fn look_up<'a>(
         &'a self,
         event: &'a Event,
-        since: SystemTime,
+        earlier: Earlier,
         turn: &'a Turn,
     ) -> BoxFuture<'a, Result<Found, Failure>> {
-        let _ = (event, since, turn);
+        let _ = (event, earlier, turn);
         std::future::ready(Ok(Found::CannotTell)).boxed()
     }
 

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tracing::Instrument;
 
 use crate::delivery::Delivery;
-use crate::effect::{self, Note};
+use crate::effect::{self, Earlier, Note};
 use crate::handler::Completion;
 use crate::limits::TENANT;
 use crate::open::{Unreadable, open};
@@ -113,9 +113,10 @@ async fn call(
     if *note == Note::TooLate {
         return Ok(None);
     }
-    if *note == Note::Unknown {
+    if let Note::Unknown(ago) = *note {
         let accepted = UNIX_EPOCH + Duration::from_millis(delivery.accepted());
-        let done_before = effect::resolve(event, accepted, &turn, pool).await?;
+        let earlier = Earlier { accepted, ago };
+        let done_before = effect::resolve(event, earlier, &turn, pool).await?;
         if done_before.is_some() {
             return Ok(done_before);
         }

@@ -5,16 +5,17 @@ use std::time::Duration;
 use async_nats::jetstream;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
-use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use shared::servers::Servers;
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 use tokio::net::TcpListener;
-use tokio::time::Instant;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::account::{self, Told};
 use super::client::{ALL, Client, Manner, Traffic};
+use super::probe::{Probe, Probed};
 use super::{Order, Trouble, until};
 use crate::fault::proxy::Proxy;
 use crate::fleet::{Fleet, Member};
@@ -22,8 +23,6 @@ use crate::provider::{Provider, ProviderConfig, Window};
 
 /// How long a member may take to end.
 const END_WITHIN: Duration = Duration::from_secs(90);
-/// How long an event may take that is sent after the fault.
-const RECOVERED_WITHIN: Duration = Duration::from_secs(120);
 
 /// Everything that a scenario needs.
 pub(super) struct Scene {
@@ -44,7 +43,10 @@ pub(super) struct Scene {
     pub(super) schedulers: Vec<Member>,
     client: Option<Client>,
     token: String,
-    mended: Option<Instant>,
+    /// Where ingest was started last.
+    door: watch::Sender<String>,
+    /// The event that tells how long the fleet took to recover.
+    probe: Option<JoinHandle<Result<Probed, Trouble>>>,
     /// What the client was told, and how long the fleet took to recover, once that is known.
     ended: Option<(Traffic, Option<Duration>)>,
     /// Effects may take place more than once: they are told, and no problem.
@@ -141,7 +143,8 @@ impl Scene {
             schedulers: Vec::new(),
             client: None,
             token,
-            mended: None,
+            door: watch::Sender::new(String::new()),
+            probe: None,
             ended: None,
             at_least_once: false,
             notes: Vec::new(),
@@ -170,6 +173,9 @@ impl Scene {
     ) -> Result<Member, Trouble> {
         let member = self.launch(service, settings)?;
         member.ready().await.map_err(Trouble::at(service))?;
+        if service == "ingest" {
+            self.door.send_replace(member.url.clone());
+        }
         Ok(member)
     }
 
@@ -244,9 +250,16 @@ impl Scene {
         tokio::time::sleep(self.order.length.of(short, long)).await;
     }
 
-    /// The fault is over.
+    /// The fault is over: from now on it counts how long the fleet takes to recover. The last time counts.
     pub(super) fn mended(&mut self) {
-        self.mended = Some(Instant::now());
+        let probe = Probe {
+            door: self.door.subscribe(),
+            token: self.token.clone(),
+            database: self.database.clone(),
+        };
+        if let Some(former) = self.probe.replace(tokio::spawn(probe.send())) {
+            former.abort();
+        }
     }
 
     /// Waits until a member has died of itself.
@@ -280,20 +293,23 @@ impl Scene {
         if self.ended.is_some() {
             return Ok(());
         }
-        let mut recovery = None;
-        let mut probe = None;
-        if let Some(mended) = self.mended {
-            probe = Some(self.probe().await?);
-            recovery = Some(mended.elapsed());
-        }
+        let probed = self.probed().await?;
         let mut traffic = Traffic::default();
         if let Some(client) = self.client.take() {
             client.more(10).await?;
             traffic = client.finish().await?;
         }
+        let (probe, recovery) = probed.unzip();
         traffic.acknowledged.extend(probe);
         self.ended = Some((traffic, recovery));
         Ok(())
+    }
+
+    async fn probed(&mut self) -> Result<Option<Probed>, Trouble> {
+        match self.probe.take() {
+            Some(probe) => probe.await.map_err(Trouble::at("the probe"))?.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// The same without a client, for events that the scenario has published itself.
@@ -306,8 +322,7 @@ impl Scene {
             ..Default::default()
         };
         let told = account::draw(&self, &traffic).await?;
-        let recovery = self.mended.map(|mended| mended.elapsed());
-        Ok(self.told(told, recovery, &[]))
+        Ok(self.told(told, None, &[]))
     }
 
     fn told(self, mut told: Told, recovery: Option<Duration>, examples: &[String]) -> Told {
@@ -318,50 +333,5 @@ impl Scene {
             told.notes.push(format!("answers to the client: {examples:#?}"));
         }
         told
-    }
-
-    /// An event of the highest priority, from its first sending until it is done.
-    async fn probe(&self) -> Result<String, Trouble> {
-        let id = format!("comment:probe:{}", uuid::Uuid::now_v7().simple());
-        let http = reqwest::Client::new();
-        let door = self
-            .ingest
-            .first()
-            .map(|member| member.url.clone())
-            .unwrap_or_default();
-        let data = json!({"method": "POST", "path": "/repos/octo/hello/issues/99/comments", "body": {"body": "probe"}});
-        let event = json!({"v": 1, "type": "call", "id": id, "priority": 10, "data": data});
-        until(
-            "an event to be accepted after the fault",
-            RECOVERED_WITHIN,
-            async || {
-                let sent = http
-                    .post(format!("{door}/v1/events/github"))
-                    .bearer_auth(&self.token)
-                    .timeout(Duration::from_secs(20))
-                    .json(&event)
-                    .send()
-                    .await;
-                sent.is_ok_and(|answer| answer.status().as_u16() == 202)
-                    .then_some(())
-            },
-        )
-        .await?;
-        until(
-            "an event to be done after the fault",
-            RECOVERED_WITHIN,
-            async || {
-                let state: Option<String> =
-                    sqlx::query_scalar("SELECT state FROM results WHERE event_id = $1")
-                        .bind(&id)
-                        .fetch_optional(&self.database)
-                        .await
-                        .ok()
-                        .flatten();
-                state.map(drop)
-            },
-        )
-        .await?;
-        Ok(id)
     }
 }

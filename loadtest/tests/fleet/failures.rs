@@ -6,9 +6,10 @@ use std::time::Duration;
 use loadtest::provider::{Faults, ProviderConfig};
 use serde_json::json;
 use shared::dead_letter::DeadLetter;
+use shared::wire;
 use tokio::io::AsyncWriteExt;
 
-use super::world::{World, until};
+use super::world::{World, calls, until};
 
 /// The dead letters, oldest first.
 async fn dead(world: &World) -> Vec<DeadLetter> {
@@ -224,4 +225,44 @@ async fn a_message_that_ends_the_nats_client_ends_the_process_and_is_buried() {
     .await;
     assert_eq!(letters[0].code, "exhausted");
     world.emptied("WEIR_http").await;
+}
+
+/// As many bytes of headers as the server takes leave no room for what a retry and a dead letter add.
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_up_to_the_servers_bound_keep_nothing_from_being_retried_and_buried() {
+    let settings = [("WEIR_SERVICE_GITHUB_RETRIES", "10ms")];
+    let mut world = World::new(ProviderConfig::default(), &settings).await;
+    // Makes the streams.
+    world.publish("github", []).await;
+    let mut headers = async_nats::HeaderMap::new();
+    for n in 0..65 {
+        headers.insert(format!("X-{n}").as_str(), "x".repeat(980));
+    }
+    let unreachable = json!({"path": "/nowhere", "method": "TRACE"});
+    for data in [json!({"path": "/repos/octo/cat"}), unreachable] {
+        let event = calls(1, &data).next().unwrap();
+        let kept = world
+            .js
+            .publish_with_headers("events.github", headers.clone(), wire::encode(&event));
+        kept.await.unwrap().await.unwrap();
+    }
+    let faults = Faults {
+        errors: 1.0,
+        ..Faults::default()
+    };
+    world.provider.set_faults(faults).unwrap();
+    let _worker = world.fleet.start("worker").await.unwrap();
+    until("both buried", async || {
+        (world.left("WEIR_DEAD").await == 2).then_some(())
+    })
+    .await;
+    world.emptied("WEIR_github").await;
+    let letters = world.js.get_stream("WEIR_DEAD").await.unwrap();
+    let letter = letters.get_raw_message(1).await.unwrap();
+    assert!(letter.headers.get("X-0").is_some(), "as many as fit are kept");
+    assert!(
+        letter.headers.get("Weir-Headers-Dropped").is_some(),
+        "{:?}",
+        letter.headers
+    );
 }

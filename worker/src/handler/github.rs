@@ -21,7 +21,7 @@ use shared::limiter::Charge;
 
 use super::{Completion, Handler, IDEMPOTENCY_KEY};
 use crate::config::ServiceConfig;
-use crate::effect::{Effect, Found};
+use crate::effect::{Earlier, Effect, Found};
 use crate::limits::Limits;
 use crate::outbound::{Answer, Outbound};
 use crate::provider::{Provider, github as provider};
@@ -127,10 +127,10 @@ impl Handler for Github {
     fn look_up<'a>(
         &'a self,
         event: &'a Event,
-        since: SystemTime,
+        earlier: Earlier,
         turn: &'a Turn,
     ) -> BoxFuture<'a, Result<Found, Failure>> {
-        writing::look_up(self, event, since, turn).boxed()
+        writing::look_up(self, event, earlier, turn).boxed()
     }
 
     fn handle<'a>(&'a self, event: &'a Event, turn: &'a Turn) -> BoxFuture<'a, Result<Completion, Failure>> {

@@ -18,7 +18,7 @@ use shared::limiter::Charge;
 
 use super::{Completion, Handler, IDEMPOTENCY_KEY};
 use crate::config::ServiceConfig;
-use crate::effect::{Effect, Found};
+use crate::effect::{Earlier, Effect, Found};
 use crate::limits::Limits;
 use crate::outbound::{Answer, Outbound, classify};
 use crate::provider::{Provider, Reading, slack as provider};
@@ -56,7 +56,7 @@ impl Slack {
         let Some(call) = describe(event)? else {
             return Ok(Completion::new("nothing_to_do"));
         };
-        let answer = self
+        let (answer, _) = self
             .ask(&call.method, &writing::marked(&call, event), event, turn)
             .await?;
         let done = json!({"channel": answer["channel"], "ts": answer["ts"], "warning": answer["warning"]});
@@ -66,8 +66,14 @@ impl Slack {
         })
     }
 
-    /// The answer to a call, when it is a good one.
-    async fn ask(&self, method: &str, args: &Value, event: &Event, turn: &Turn) -> Result<Value, Failure> {
+    /// The answer to a call, when it is a good one, and when it was given on Slack's clock.
+    async fn ask(
+        &self,
+        method: &str,
+        args: &Value,
+        event: &Event,
+        turn: &Turn,
+    ) -> Result<(Value, Option<SystemTime>), Failure> {
         let mut request = self
             .outbound
             .client()
@@ -80,7 +86,8 @@ impl Slack {
         let request = request.build().map_err(|e| Failure::permanent("request", e))?;
         let answer = self.outbound.call(request, method).await?;
         let reading = turn.answered(&answer);
-        judge(&answer, &reading, SystemTime::now())
+        let body = judge(&answer, &reading, SystemTime::now())?;
+        Ok((body, classify::date(&answer.headers)))
     }
 }
 
@@ -111,10 +118,10 @@ impl Handler for Slack {
     fn look_up<'a>(
         &'a self,
         event: &'a Event,
-        since: SystemTime,
+        earlier: Earlier,
         turn: &'a Turn,
     ) -> BoxFuture<'a, Result<Found, Failure>> {
-        writing::look_up(self, event, since, turn).boxed()
+        writing::look_up(self, event, earlier, turn).boxed()
     }
 
     fn handle<'a>(&'a self, event: &'a Event, turn: &'a Turn) -> BoxFuture<'a, Result<Completion, Failure>> {

@@ -21,6 +21,11 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     Some(wait.min(Duration::from_secs(86_400)))
 }
 
+/// When the answer was given, on the other side's clock.
+pub fn date(headers: &HeaderMap) -> Option<SystemTime> {
+    httpdate::parse_http_date(headers.get(header::DATE)?.to_str().ok()?).ok()
+}
+
 /// Success, or the failure that a status is by RFC 9110: 429 throttles; 408, 425 and 5xx may pass; every other status
 /// stays, a redirect included. After a 5xx other than 503 the effect is unknown.
 pub fn by_status(answer: &Answer, now: SystemTime) -> Result<(), Failure> {

@@ -16,8 +16,8 @@ pub enum Begun {
     First,
     /// It was begun and done since we looked. The note is ours.
     Done,
-    /// It was begun before, and nobody knows what became of it. It is ours now.
-    Unknown,
+    /// It was begun before, first so long ago, and nobody knows what became of it. It is ours now.
+    Unknown(Duration),
     /// It may be under way elsewhere for so long.
     Elsewhere(Duration),
 }
@@ -28,17 +28,18 @@ pub(super) async fn begin(pool: PgPool, owner: Arc<Owner>, calls: Vec<(EventId, 
     // A note that is held is locked by nobody: whoever meets it reads its age.
     const BEGIN: &str = "
         WITH ours AS (
-            INSERT INTO intents AS i (event_id, service, worker, asked, starts, replay, at)
-            SELECT id, $2, $3, $5, 1, max(replay), now() FROM unnest($1::text[], $6::bigint[]) AS t(id, replay)
+            INSERT INTO intents AS i (event_id, service, worker, asked, starts, replay, since, at)
+            SELECT id, $2, $3, $5, 1, max(replay), now(), now() FROM unnest($1::text[], $6::bigint[]) AS t(id, replay)
             GROUP BY id ORDER BY id
             ON CONFLICT (event_id, service) DO UPDATE SET worker = excluded.worker, asked = excluded.asked, at = now(),
                 replay = greatest(i.replay, excluded.replay), ended = false,
+                since = CASE WHEN excluded.replay > i.replay THEN now() ELSE i.since END,
                 starts = CASE WHEN excluded.replay > i.replay THEN 1
                     ELSE i.starts + (i.asked <> excluded.asked)::integer END
             WHERE i.ended OR i.at < now() - $4 * interval '1 second' OR i.asked = excluded.asked
-            RETURNING event_id, starts
+            RETURNING event_id, starts, extract(epoch FROM now() - since)::float8 AS ago
         )
-        SELECT event_id, starts, 0::float8 FROM ours
+        SELECT event_id, starts, ago FROM ours
         UNION ALL
         SELECT event_id, 0, extract(epoch FROM at - now())::float8 + $4 FROM intents
         WHERE service = $2 AND event_id = ANY($1) AND event_id NOT IN (SELECT event_id FROM ours)";
@@ -58,16 +59,17 @@ pub(super) async fn begin(pool: PgPool, owner: Arc<Owner>, calls: Vec<(EventId, 
     })
     .await;
     // A note goes together with its outcome. Whoever makes one where another has just gone has not seen the outcome yet.
-    let first = rows.iter().filter(|(_, starts, _)| *starts == 1);
-    let first: Vec<&str> = first.map(|(id, ..)| id.as_str()).collect();
-    let done = outcomes::done(&pool, &owner, &first).await;
+    let ours = rows.iter().filter(|(_, starts, _)| *starts > 0);
+    let ours: Vec<&str> = ours.map(|(id, ..)| id.as_str()).collect();
+    let done = outcomes::done(&pool, &owner, &ours).await;
     let mut begun: HashMap<String, Begun> = HashMap::with_capacity(rows.len());
-    for (id, starts, left) in rows {
+    for (id, starts, seconds) in rows {
+        let span = Duration::from_secs_f64(seconds.max(0.0));
         let standing = match starts {
-            0 => Begun::Elsewhere(Duration::from_secs_f64(left.max(0.0))),
-            1 if done.contains(&id) => Begun::Done,
+            0 => Begun::Elsewhere(span),
+            _ if done.contains(&id) => Begun::Done,
             1 => Begun::First,
-            _ => Begun::Unknown,
+            _ => Begun::Unknown(span),
         };
         begun.insert(id, standing);
     }

@@ -1,7 +1,7 @@
 //! Writes of GitHub, which takes no idempotency key: what is written carries a mark that people do not see, and is
 //! looked for by it.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use http::Method;
 use reqwest::Url;
@@ -11,9 +11,10 @@ use shared::failure::Failure;
 use shared::telemetry::propagation::rfc3339;
 
 use super::{Call, Github, completion, describe, route};
-use crate::effect::Found;
+use crate::effect::{Earlier, Found};
 use crate::handler::marker::marker;
 use crate::outbound::Answer;
+use crate::outbound::classify::date;
 use crate::provider::Provider;
 use crate::quota::Turn;
 
@@ -22,8 +23,6 @@ use crate::quota::Turn;
 const LISTED: [&str; 3] = ["comments", "issues", "reviews"];
 /// Entries of a page, the most that GitHub gives.
 const PAGE: usize = 100;
-/// The clock that dates entries is another than ours.
-const SKEW: Duration = Duration::from_secs(300);
 
 /// The body of a call with its mark; `None` where there is nothing to find it by again.
 pub(super) fn marked(call: &Call, event: &Event) -> Option<Value> {
@@ -47,7 +46,7 @@ fn listed(call: &Call) -> bool {
 pub(super) async fn look_up(
     github: &Github,
     event: &Event,
-    since: SystemTime,
+    earlier: Earlier,
     turn: &Turn,
 ) -> Result<Found, Failure> {
     let Some(call) = describe(event)?.filter(|call| marked(call, event).is_some()) else {
@@ -62,16 +61,16 @@ pub(super) async fn look_up(
         .append_pair("state", "all")
         .append_pair("sort", "created")
         .append_pair("direction", "desc")
-        .append_pair("since", &rfc3339(since.checked_sub(SKEW).unwrap_or(since)));
+        .append_pair("since", &rfc3339(earlier.asked_from()));
     let request = github.request(Method::GET, url).build();
     let request = request.map_err(|e| Failure::permanent("request", e))?;
     let answer = github.outbound.call(request, route(&call.path)).await?;
     let reading = turn.answered(&answer);
     Provider::Github.failure(&answer, &reading, SystemTime::now())?;
-    found(&answer, &mark)
+    found(&answer, &mark, earlier)
 }
 
-fn found(answer: &Answer, mark: &str) -> Result<Found, Failure> {
+fn found(answer: &Answer, mark: &str, earlier: Earlier) -> Result<Found, Failure> {
     let entries: Vec<Value> = serde_json::from_slice(&answer.body)
         .map_err(|e| Failure::transient("answer", format!("a list that is none: {e}")))?;
     let ours = |entry: &&Value| entry["body"].as_str().is_some_and(|body| body.contains(mark));
@@ -82,9 +81,11 @@ fn found(answer: &Answer, mark: &str) -> Result<Found, Failure> {
         return Ok(Found::Done(done));
     }
     // On a full page the entry may be one of those that are not shown.
-    Ok(if entries.len() < PAGE {
-        Found::Nothing
-    } else {
-        Found::CannotTell
-    })
+    Ok(
+        if entries.len() < PAGE && earlier.is_covered(date(&answer.headers)) {
+            Found::Nothing
+        } else {
+            Found::CannotTell
+        },
+    )
 }

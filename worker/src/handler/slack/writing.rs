@@ -1,14 +1,14 @@
 //! Writes of Slack, which takes no idempotency key: a message carries a mark in its metadata, and is looked for by it in
 //! its channel or thread.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use serde_json::{Value, json};
 use shared::event::Event;
 use shared::failure::Failure;
 
 use super::{Call, Slack, describe};
-use crate::effect::{Effect, Found};
+use crate::effect::{Earlier, Effect, Found};
 use crate::handler::Completion;
 use crate::handler::marker::marker;
 use crate::quota::Turn;
@@ -19,8 +19,6 @@ const POST: &str = "chat.postMessage";
 const MARK: &str = "weir";
 /// Messages looked through, newest first. Slack recommends no more than 200 at a time.
 const LIMIT: u32 = 200;
-/// The clock that dates messages is another than ours.
-const SKEW: Duration = Duration::from_secs(300);
 
 /// Whether a method has its effect again when it is called again. What sets something, or takes it away, does not;
 /// of a method that is not known here the worse is assumed.
@@ -58,16 +56,16 @@ pub(super) fn marked(call: &Call, event: &Event) -> Value {
 pub(super) async fn look_up(
     slack: &Slack,
     event: &Event,
-    since: SystemTime,
+    earlier: Earlier,
     turn: &Turn,
 ) -> Result<Found, Failure> {
     let Some(call) = describe(event)?.filter(|call| call.method == POST) else {
         return Ok(Found::CannotTell);
     };
-    let oldest = since
+    let oldest = earlier
+        .asked_from()
         .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .saturating_sub(SKEW);
+        .unwrap_or_default();
     let mut args = json!({
         "channel": call.args["channel"],
         "oldest": format!("{}.000000", oldest.as_secs()),
@@ -81,8 +79,8 @@ pub(super) async fn look_up(
         }
         _ => "conversations.history",
     };
-    let history = match slack.ask(method, &args, event, turn).await {
-        Ok(history) => history,
+    let (history, now) = match slack.ask(method, &args, event, turn).await {
+        Ok(answered) => answered,
         // A channel by its name, one that we may write to and not read: Slack does not tell.
         Err(Failure::Permanent { .. }) => return Ok(Found::CannotTell),
         Err(failure) => return Err(failure),
@@ -99,10 +97,10 @@ pub(super) async fn look_up(
             result: Some(json!({"channel": call.args["channel"], "ts": message["ts"]})),
         }));
     }
-    Ok(if history["has_more"] == true {
-        Found::CannotTell
-    } else {
+    Ok(if history["has_more"] != true && earlier.is_covered(now) {
         Found::Nothing
+    } else {
+        Found::CannotTell
     })
 }
 
