@@ -3,8 +3,8 @@
 use sha2::{Digest, Sha256};
 use shared::event::Event;
 
-/// `weir:` and 32 hexadecimal digits.
+/// 32 hexadecimal digits.
 pub(super) fn marker(event: &Event) -> String {
     let hash = Sha256::digest(event.id.as_str());
-    format!("weir:{}", hex::encode(&hash[..16]))
+    hex::encode(&hash[..16])
 }

@@ -21,6 +21,8 @@ use crate::quota::Turn;
 /// Lists that show what was posted to the same path, with the text in `body`: comments of issues, reviews and commits,
 /// issues, reviews of pull requests.
 const LISTED: [&str; 3] = ["comments", "issues", "reviews"];
+/// How a mark begins.
+const MARK: &str = "<!-- weir:";
 /// Entries of a page, the most that GitHub gives.
 const PAGE: usize = 100;
 
@@ -30,9 +32,10 @@ pub(super) fn marked(call: &Call, event: &Event) -> Option<Value> {
         return None;
     }
     let mut body = call.body.clone()?;
-    let text = body.get("body")?.as_str()?;
+    // A text that brings a mark of its own could pass for another event's.
+    let text = body.get("body")?.as_str()?.replace(MARK, "<!-- weir :");
     // A comment of HTML is no part of what people see.
-    body["body"] = Value::String(format!("{text}\n\n<!-- {} -->", marker(event)));
+    body["body"] = Value::String(format!("{text}\n\n{MARK}{} -->", marker(event)));
     Some(body)
 }
 
@@ -52,7 +55,7 @@ pub(super) async fn look_up(
     let Some(call) = describe(event)?.filter(|call| marked(call, event).is_some()) else {
         return Ok(Found::CannotTell);
     };
-    let mark = marker(event);
+    let mark = format!("{MARK}{}", marker(event));
     let path = call.path.split('?').next().unwrap_or_default();
     let mut url =
         Url::parse(&format!("{}{path}", turn.upstream()?.base)).map_err(|e| Failure::permanent("call", e))?;
@@ -88,4 +91,33 @@ fn found(answer: &Answer, mark: &str, earlier: Earlier) -> Result<Found, Failure
             Found::CannotTell
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use shared::event::EventId;
+
+    use super::*;
+
+    #[test]
+    fn no_text_passes_for_another_events() {
+        let (event, other) = (
+            Event::new(EventId::generate(), "call"),
+            Event::new(EventId::generate(), "call"),
+        );
+        let forged = format!("{MARK}{} -->", marker(&other));
+        let call = Call {
+            method: "POST".into(),
+            path: "/repos/o/r/issues/1/comments".into(),
+            body: Some(json!({"body": format!("hi {forged}"), "draft": true})),
+        };
+        let marked = marked(&call, &event).unwrap();
+        let text = marked["body"].as_str().unwrap();
+        assert!(
+            !text.contains(&forged) && text.ends_with(&format!("{MARK}{} -->", marker(&event))),
+            "{text}"
+        );
+        assert_eq!(marked["draft"], true);
+    }
 }

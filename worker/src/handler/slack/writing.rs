@@ -41,6 +41,10 @@ pub(super) fn effect(method: &str) -> Effect {
 pub(super) fn marked(call: &Call, event: &Event) -> Value {
     let mut args = call.args.clone();
     if call.method != POST {
+        // Nothing else carries a mark, or it could pass for another event's.
+        if let Some(Value::Object(payload)) = args.pointer_mut("/metadata/event_payload") {
+            payload.remove(MARK);
+        }
         return args;
     }
     if args.get("metadata").is_none() {
@@ -152,5 +156,11 @@ mod tests {
         assert_eq!(theirs["event_type"], "theirs");
         assert_eq!(theirs["event_payload"], json!({"a": 1, MARK: marker(&event)}));
         assert_eq!(call(Some(json!("odd"))), json!("odd"));
+        let forged = json!({"metadata": {"event_payload": {MARK: "another's"}}});
+        let call = Call {
+            method: "chat.update".into(),
+            args: forged,
+        };
+        assert_eq!(marked(&call, &event), json!({"metadata": {"event_payload": {}}}));
     }
 }
