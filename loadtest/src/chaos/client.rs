@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Trouble;
+use super::{Trouble, until};
 
 /// Longest wait for one answer: beyond the patience that ingest has.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
@@ -194,6 +194,15 @@ impl Client {
         *doors = now;
     }
 
+    /// Waits until the balancer knows every replica to be ready.
+    pub(super) async fn all_ready(&self) -> Result<(), Trouble> {
+        until("replicas that are ready", GIVE_UP, async || {
+            let ready = lock(&self.inner.doors).iter().all(|door| door.ready);
+            ready.then_some(())
+        })
+        .await
+    }
+
     /// Waits until so many more events are acknowledged.
     pub(super) async fn more(&self, count: u64) -> Result<(), Trouble> {
         let mut seen = self.inner.acknowledged.subscribe();
@@ -236,15 +245,23 @@ async fn balance(inner: Arc<Inner>) {
                 .http
                 .get(format!("{url}/health/ready"))
                 .timeout(ASK_EVERY * 10);
-            let ready = match asked.send().await {
-                Ok(answer) => answer.status().is_success(),
+            let why = match asked.send().await {
+                Ok(answer) if answer.status().is_success() => None,
                 // Late is not unready: it stays what it was.
                 Err(error) if error.is_timeout() => continue,
-                Err(_) => false,
+                Ok(answer) => Some(answer.text().await.unwrap_or_default()),
+                Err(error) => Some(format!("{error:?}")),
             };
-            if let Some(door) = lock(&inner.doors).iter_mut().find(|door| door.url == url) {
-                door.ready = ready;
+            let mut doors = lock(&inner.doors);
+            let Some(door) = doors.iter_mut().find(|door| door.url == url) else {
+                continue;
+            };
+            if let Some(why) = why.as_ref().filter(|_| door.ready) {
+                lock(&inner.traffic)
+                    .examples
+                    .push(format!("{url} is not ready: {why}"));
             }
+            door.ready = why.is_none();
         }
         if inner.stop.is_cancelled() && Arc::strong_count(&inner) <= 2 {
             return;

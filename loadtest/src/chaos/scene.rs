@@ -316,13 +316,14 @@ impl Scene {
     pub(super) async fn close_with(
         self,
         published: impl IntoIterator<Item = String>,
+        recovery: Option<Duration>,
     ) -> Result<Told, Trouble> {
         let traffic = Traffic {
             acknowledged: published.into_iter().collect(),
             ..Default::default()
         };
         let told = account::draw(&self, &traffic).await?;
-        Ok(self.told(told, None, &[]))
+        Ok(self.told(told, recovery, &[]))
     }
 
     fn told(self, mut told: Told, recovery: Option<Duration>, examples: &[String]) -> Told {

@@ -72,40 +72,89 @@ impl Played {
     }
 }
 
-/// The table.
-pub fn table(played: &[Played]) -> String {
-    let mut lines = vec![
-        "| scenario | runs | acknowledged | done | dead | waiting | lost or in two places | effects twice | done without effect | webhooks again | back after | holds |".to_owned(),
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|".to_owned(),
-    ];
-    lines.extend(played.iter().map(Played::row));
-    for one in played.iter().filter(|one| !one.holds()) {
-        lines.push(String::new());
-        lines.push(format!("`{}` does not hold:", one.name));
-        for (seed, run) in &one.runs {
+/// A scenario's part of the table.
+#[derive(Clone, Debug)]
+struct Entry {
+    name: String,
+    row: String,
+    /// Why it does not hold, one line a seed.
+    why: Vec<String>,
+}
+
+impl Entry {
+    fn of(played: &Played) -> Self {
+        let line = |(seed, run): &(u64, Result<Told, Trouble>)| {
             let why = match run {
                 Ok(told) => told.problems.join("; "),
                 Err(trouble) => trouble.to_string(),
             };
-            if !why.is_empty() {
-                lines.push(format!(
-                    "- seed {seed}: {}",
-                    why.lines().next().unwrap_or_default()
-                ));
+            let first = why.lines().next().unwrap_or_default();
+            (!first.is_empty()).then(|| format!("- seed {seed}: {first}"))
+        };
+        Self {
+            name: played.name.clone(),
+            row: played.row(),
+            why: played.runs.iter().filter_map(line).collect(),
+        }
+    }
+
+    /// What a table says that was written before.
+    fn read(table: &str) -> Vec<Self> {
+        let mut entries: Vec<Self> = Vec::new();
+        let mut about = None;
+        for line in table.lines() {
+            let name = || line.split('`').nth(1).unwrap_or_default();
+            if line.starts_with("| `") {
+                entries.push(Self {
+                    name: name().to_owned(),
+                    row: line.to_owned(),
+                    why: Vec::new(),
+                });
+            } else if line.ends_with(FAILS) {
+                about = entries.iter().position(|entry| entry.name == name());
+            } else if let Some(at) = about.filter(|_| line.starts_with("- ")) {
+                entries[at].why.push(line.to_owned());
             }
         }
+        entries
+    }
+}
+
+const FAILS: &str = " does not hold:";
+
+fn write(entries: &[Entry]) -> String {
+    let mut lines = vec![
+        "| scenario | runs | acknowledged | done | dead | waiting | lost or in two places | effects twice | done without effect | webhooks again | back after | holds |".to_owned(),
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|".to_owned(),
+    ];
+    lines.extend(entries.iter().map(|entry| entry.row.clone()));
+    for entry in entries.iter().filter(|entry| !entry.why.is_empty()) {
+        lines.extend([String::new(), format!("`{}`{FAILS}", entry.name), String::new()]);
+        lines.extend(entry.why.iter().cloned());
     }
     lines.join("\n") + "\n"
 }
 
-/// Puts the table into the file, in the place of the one that is there.
-pub fn put(path: &Path, table: &str) -> io::Result<()> {
+/// The table.
+pub fn table(played: &[Played]) -> String {
+    let entries: Vec<Entry> = played.iter().map(Entry::of).collect();
+    write(&entries)
+}
+
+/// Puts what was played into the file's table. Of the other `scenarios` the table keeps what it says.
+pub fn put(path: &Path, played: &[Played], scenarios: &[Scenario]) -> io::Result<()> {
     let text = fs::read_to_string(path)?;
     let [begin, end] = MARKS;
     let missing = || io::Error::other(format!("{} has no lines {begin} and {end}", path.display()));
     let (before, rest) = text.split_once(begin).ok_or_else(missing)?;
-    let (_, after) = rest.split_once(end).ok_or_else(missing)?;
-    fs::write(path, format!("{before}{begin}\n{table}{end}{after}"))
+    let (former, after) = rest.split_once(end).ok_or_else(missing)?;
+    let known = Entry::read(former);
+    let entry = |scenario: &Scenario| {
+        let now = played.iter().find(|one| one.name == scenario.name).map(Entry::of);
+        now.or_else(|| known.iter().find(|one| one.name == scenario.name).cloned())
+    };
+    let entries: Vec<Entry> = scenarios.iter().filter_map(entry).collect();
+    fs::write(path, format!("{before}{begin}\n{}{end}{after}", write(&entries)))
 }
 
 #[cfg(test)]
@@ -128,6 +177,11 @@ mod tests {
             what: "it breaks".into(),
             runs,
         };
+        let scenarios = ["kept", "good", "bad"].map(|name| {
+            Scenario::new(name, "it breaks", async |_| {
+                Err(Trouble::Failed("not played".into()))
+            })
+        });
         let all = [
             played("good", vec![(1, Ok(told))]),
             played(
@@ -137,26 +191,30 @@ mod tests {
         ];
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("doc.md");
-        fs::write(
-            &file,
-            "before\n<!-- chaos: begin -->\nold\n<!-- chaos: end -->\nafter\n",
-        )
-        .unwrap();
-        put(&file, &table(&all)).unwrap();
-        let text = fs::read_to_string(&file).unwrap();
-        assert!(
-            text.starts_with("before\n") && text.ends_with("-->\nafter\n"),
-            "{text}"
-        );
-        assert!(!text.contains("old"), "{text}");
-        assert!(
-            text.contains("| `good`: it breaks | 1 | 0 |") && text.contains("1.5–1.5 s | yes |"),
-            "{text}"
-        );
-        assert!(
-            text.contains("- seed 1: 2 events are lost") && text.contains("- seed 2: late"),
-            "{text}"
-        );
-        assert!(put(&file.with_extension("none"), "").is_err());
+        let former = "| `gone`: x | 1 |\n| `kept`: x | 7 |\n| `bad`: x | 8 |\n\n`kept` does not hold:\n\n- seed 9: why\n";
+        let [begin, end] = MARKS;
+        fs::write(&file, format!("before\n{begin}\n{former}{end}\nafter\n")).unwrap();
+        for _ in 0..2 {
+            put(&file, &all, &scenarios).unwrap();
+            let text = fs::read_to_string(&file).unwrap();
+            assert!(
+                text.starts_with("before\n") && text.ends_with("-->\nafter\n"),
+                "{text}"
+            );
+            assert!(!text.contains("gone") && !text.contains("| 8 |"), "{text}");
+            assert!(
+                text.contains("| `kept`: x | 7 |\n| `good`: it breaks | 1 | 0 |"),
+                "{text}"
+            );
+            for line in [
+                "1.5–1.5 s | yes |",
+                "- seed 1: 2 events are lost",
+                "- seed 2: late",
+                "- seed 9: why",
+            ] {
+                assert_eq!(text.matches(line).count(), 1, "{line} in {text}");
+            }
+        }
+        assert!(put(&file.with_extension("none"), &all, &scenarios).is_err());
     }
 }

@@ -28,7 +28,8 @@ pub(super) struct ChaosArgs {
     /// The first seed; the others follow it.
     #[arg(long, default_value_t = 1, value_name = "SEED")]
     first_seed: u64,
-    /// Put the table into this Markdown file, between `<!-- chaos: begin -->` and `<!-- chaos: end -->`.
+    /// Put the table into this Markdown file, between `<!-- chaos: begin -->` and `<!-- chaos: end -->`. What it says of
+    /// scenarios that are not played stays.
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
     /// Scenarios at the same time: they spend most of theirs waiting.
@@ -84,10 +85,9 @@ impl ChaosArgs {
             one.runs.sort_by_key(|(seed, _)| *seed);
         }
         bar.finish_and_clear();
-        let table = table(&played);
         match &self.table {
-            Some(path) => put(path, &table).map_err(CliError::at("--table"))?,
-            None => say(&table)?,
+            Some(path) => put(path, &played, &chaos::all()).map_err(CliError::at("--table"))?,
+            None => say(&table(&played))?,
         }
         Ok(played.iter().all(Played::holds))
     }

@@ -8,6 +8,7 @@ use futures_util::StreamExt as _;
 use rand::Rng as _;
 use shared::event::{Event, EventId};
 use shared::{failpoint, wire};
+use tokio::time::Instant;
 
 use crate::chaos::account::Told;
 use crate::chaos::client::{ALL, Kind, Manner};
@@ -139,7 +140,7 @@ async fn scheduler(order: Order, point: &'static str) -> Result<Told, Trouble> {
     let armed = format!("{point}:{}", scene.random.random_range(1..=TO_BURY));
     let mut doomed = scene.launch("scheduler", &[(failpoint::SETTING, &armed)])?;
     scene.death(&mut doomed, point).await?;
-    scene.mended();
+    let died = Instant::now();
     let heir = scene.member("scheduler", &[]).await?;
     scene.schedulers.push(heir);
     until("everything buried", BURIED_WITHIN, async || {
@@ -147,10 +148,11 @@ async fn scheduler(order: Order, point: &'static str) -> Result<Told, Trouble> {
         (left.cached_info().state.messages == 0).then_some(())
     })
     .await?;
+    let buried = died.elapsed();
     // It finds nothing to do, and the account needs its tables.
     let worker = scene.member("worker", &[]).await?;
     scene.workers.push(worker);
-    scene.close_with(published).await
+    scene.close_with(published, Some(buried)).await
 }
 
 /// Takes every message as often as it may be delivered, and hands it back.

@@ -98,7 +98,7 @@ async fn copies_later(order: Order) -> Result<Told, Trouble> {
         // The server's window is the scenario's length, not a wait for anything.
         tokio::time::sleep(Duration::from_millis(1_500)).await;
     }
-    scene.close_with(ids).await
+    scene.close_with(ids, None).await
 }
 
 async fn undecodable(order: Order) -> Result<Told, Trouble> {

@@ -146,6 +146,7 @@ async fn replace(scene: &mut Scene, service: &str, which: usize) -> Result<(), T
             // In front, so that the next one stopped is the other old one.
             scene.ingest.insert(0, new);
             scene.doors()?;
+            scene.client()?.all_ready().await?;
         }
         "worker" => scene.workers.insert(0, new),
         _ => scene.schedulers.insert(0, new),
