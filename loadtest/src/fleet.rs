@@ -37,10 +37,12 @@ pub enum FleetError {
     #[error("{0} is not built: `cargo build --workspace` (or `make test`) builds it")]
     NotBuilt(String),
     /// A service did not become ready.
-    #[error("{name} is not ready after {READY_WITHIN:?}; the end of its log:\n{log}")]
+    #[error("{name} is not ready after {READY_WITHIN:?}: {said}; the end of its log:\n{log}")]
     NotReady {
         /// Which.
         name: String,
+        /// What it says when asked.
+        said: String,
         /// The end of its log.
         log: String,
     },
@@ -187,16 +189,18 @@ impl Member {
         let url = format!("{}/health/ready", self.url);
         let deadline = Instant::now() + READY_WITHIN;
         loop {
-            let answer = client.get(&url).timeout(Duration::from_secs(1)).send().await;
-            if answer.is_ok_and(|answer| answer.status().is_success()) {
-                return Ok(());
-            }
+            let said = match client.get(&url).timeout(Duration::from_secs(1)).send().await {
+                Ok(answer) if answer.status().is_success() => return Ok(()),
+                Ok(answer) => answer.text().await.unwrap_or_default(),
+                Err(error) => error.to_string(),
+            };
             if Instant::now() > deadline {
                 let text = std::fs::read_to_string(&self.log).unwrap_or_default();
                 let lines: Vec<&str> = text.lines().rev().take(20).collect();
                 let log = lines.into_iter().rev().collect::<Vec<_>>().join("\n");
                 return Err(FleetError::NotReady {
                     name: self.name.clone(),
+                    said,
                     log,
                 });
             }

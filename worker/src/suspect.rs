@@ -1,8 +1,6 @@
 //! Messages that came again without an outcome: a worker may have died of them. One that was begun twice more and never
 //! ended runs alone, so that nobody else dies with it; after the third time it is buried unseen.
 
-use std::time::Duration;
-
 use shared::failure::Failure;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
@@ -16,9 +14,6 @@ pub const LETHAL: &str = "ends_its_worker";
 const ALONE_FROM: u32 = 2;
 /// Starts, this one included, with which it is not run any more.
 const BURIED_FROM: u32 = 3;
-
-/// A message that comes for the third time waits up to this long before it is begun.
-const LONGEST_LULL: Duration = Duration::from_millis(500);
 
 /// One such message at a time in this process.
 static ALONE: Semaphore = Semaphore::const_new(1);
@@ -41,11 +36,9 @@ pub async fn watch(delivery: &Delivery, pool: &Pool) -> Watch {
     };
     let noted = async {
         // Before the start is noted: one that waits here for its turn has not begun, and must not be blamed when the
-        // one that runs ends the process. Nor when a message does that came together with it, time after time.
+        // one that runs ends the process.
         let alone = if delivery.delivered > u64::from(ALONE_FROM) {
-            let alone = ALONE.acquire().await.ok();
-            tokio::time::sleep(LONGEST_LULL.mul_f64(rand::random())).await;
-            alone
+            ALONE.acquire().await.ok()
         } else {
             None
         };

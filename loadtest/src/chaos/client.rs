@@ -23,6 +23,8 @@ const GIVE_UP: Duration = Duration::from_secs(90);
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// How often a balancer asks its replicas whether they are ready.
 const ASK_EVERY: Duration = Duration::from_millis(50);
+/// How often in a row a replica says no before it gets no more requests, as balancers have it.
+const REFUSALS: u32 = 3;
 /// Most events under way at once.
 const IN_FLIGHT: usize = 2_000;
 /// Examples kept of what went wrong.
@@ -132,6 +134,8 @@ pub(super) struct Traffic {
 struct Door {
     url: String,
     ready: bool,
+    /// Times in a row that it was not ready when asked.
+    refusals: u32,
 }
 
 struct Inner {
@@ -161,6 +165,7 @@ impl Client {
         let door = |url: &String| Door {
             url: url.clone(),
             ready: true,
+            refusals: 0,
         };
         let inner = Arc::new(Inner {
             http: reqwest::Client::new(),
@@ -189,6 +194,7 @@ impl Client {
             .map(|url| Door {
                 url: url.clone(),
                 ready: known(url) || !self.inner.manner.balanced,
+                refusals: 0,
             })
             .collect();
         *doors = now;
@@ -245,23 +251,22 @@ async fn balance(inner: Arc<Inner>) {
                 .http
                 .get(format!("{url}/health/ready"))
                 .timeout(ASK_EVERY * 10);
-            let why = match asked.send().await {
-                Ok(answer) if answer.status().is_success() => None,
+            let ready = match asked.send().await {
+                Ok(answer) => answer.status().is_success(),
                 // Late is not unready: it stays what it was.
                 Err(error) if error.is_timeout() => continue,
-                Ok(answer) => Some(answer.text().await.unwrap_or_default()),
-                Err(error) => Some(format!("{error:?}")),
+                Err(_) => false,
             };
             let mut doors = lock(&inner.doors);
             let Some(door) = doors.iter_mut().find(|door| door.url == url) else {
                 continue;
             };
-            if let Some(why) = why.as_ref().filter(|_| door.ready) {
-                lock(&inner.traffic)
-                    .examples
-                    .push(format!("{url} is not ready: {why}"));
+            if ready {
+                (door.ready, door.refusals) = (true, 0);
+                continue;
             }
-            door.ready = why.is_none();
+            door.refusals += 1;
+            door.ready &= door.refusals < REFUSALS;
         }
         if inner.stop.is_cancelled() && Arc::strong_count(&inner) <= 2 {
             return;

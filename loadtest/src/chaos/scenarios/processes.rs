@@ -94,7 +94,7 @@ async fn rolling_restart(order: Order) -> Result<Told, Trouble> {
     let scheduler = scene.member("scheduler", &[]).await?;
     scene.schedulers.push(scheduler);
     scene.load_like(Manner {
-        rate: order.length.of(45, 150),
+        rate: order.length.of(45, 90),
         mix: ALL,
         again: false,
         copies: 1,
