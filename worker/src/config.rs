@@ -235,6 +235,12 @@ fn unknown(reader: &mut Reader<'_>, name: &str, kind: Kind, recorded: bool) -> U
         Unknown::Retry
     };
     let unknown = reader.parsed(name, strictest);
+    if unknown == Unknown::LookUp && kind == Kind::Http {
+        reader.problem(
+            name,
+            "is look-up: an endpoint cannot be asked; must be dead or retry",
+        );
+    }
     if !recorded && unknown != Unknown::Retry {
         let what =
             format!("is {unknown}: with WEIR_POSTGRES_URL=none nothing is noted, and only retry is possible");

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use shared::event::Event;
 use shared::failure::Failure;
@@ -59,11 +59,11 @@ impl Earlier {
         self.accepted.checked_sub(SKEW).unwrap_or(self.accepted)
     }
 
-    /// Whether the call was made after [`asked_from`](Self::asked_from) on the API's own clock, which says `now`. No list
-    /// that begins later can tell anything.
+    /// Whether the call was made after [`asked_from`](Self::asked_from) on the API's own clock, which says `now`, or on ours
+    /// where it says nothing. No list that begins later can tell anything.
     pub fn is_covered(&self, now: Option<SystemTime>) -> bool {
-        let made = now.and_then(|now| now.checked_sub(self.ago));
-        made.is_none_or(|made| made >= self.asked_from())
+        let made = now.unwrap_or_else(SystemTime::now).checked_sub(self.ago);
+        made.is_some_and(|made| made >= self.asked_from())
     }
 }
 
@@ -133,9 +133,43 @@ impl Note {
     }
 }
 
-/// For how long a call may be under way after its note was made.
+/// For how long a call may be under way after its note was asked for: it begins within [`latest_start`] and ends within
+/// its timeout.
 pub fn longest_call(timeout: Duration) -> Duration {
+    latest_start(timeout) + timeout + GRACE
+}
+
+/// How long after its note was asked for a call may still begin: a look-up and a turn fit in.
+fn latest_start(timeout: Duration) -> Duration {
     timeout + GRACE
+}
+
+/// Whether the note is still good for a call that begins now. An old one may be taken for that of a dead worker.
+pub fn still_ours(note: Note, asked: Instant, pool: &Pool) -> Result<(), Failure> {
+    if note == Note::None || asked.elapsed() < latest_start(pool.config.timeout) {
+        return Ok(());
+    }
+    let detail = "the note of its call has become too old to begin it";
+    Err(Failure::throttled(ELSEWHERE, detail, GRACE))
+}
+
+/// The verdict with a reason that tells people that a call may have had its effect, where that is so.
+pub fn told(note: Note, verdict: Verdict) -> Verdict {
+    let unknown = note.after(&verdict) == Intent::Unknown;
+    match verdict {
+        Verdict::Dead {
+            reason,
+            failed,
+            permanent,
+            ..
+        } if unknown && reason.code != UNKNOWN => Verdict::Dead {
+            reason: undecided(&reason.to_string()).reason().clone(),
+            failed,
+            permanent,
+            unknown,
+        },
+        verdict => verdict,
+    }
 }
 
 /// Whether a note is made of this event's call.
@@ -227,6 +261,17 @@ mod tests {
         ] {
             assert_eq!(earlier.is_covered(Some(at(clock))), covered, "{clock}");
         }
-        assert!(earlier.is_covered(None));
+        let just_now = Earlier {
+            accepted: SystemTime::now(),
+            ..earlier
+        };
+        assert!(just_now.is_covered(None), "by our own clock");
+        assert!(
+            !Earlier {
+                ago: Duration::from_secs(660),
+                ..just_now
+            }
+            .is_covered(None)
+        );
     }
 }

@@ -50,6 +50,7 @@ pub async fn process(delivery: Delivery, ticket: Option<Ticket>, candidate: Opti
             Err(error) => error.outcome(),
         };
         let verdict = outcome::decide(outcome, &delivery, &pool.config.retries, rand::random());
+        let verdict = effect::told(note, verdict);
         let recorded = record(&event, &delivery, &verdict, note, started, pool).await;
         (verdict, recorded)
     };
@@ -109,6 +110,7 @@ async fn call(
     pool: &Pool,
 ) -> Result<Option<Completion>, Failure> {
     let mut turn = take_turn(event, delivery, ticket, lease, pool).await?;
+    let asked = Instant::now();
     *note = effect::begin(event, delivery.replayed(), pool).await?;
     if *note == Note::TooLate {
         return Ok(None);
@@ -124,6 +126,7 @@ async fn call(
         drop(turn);
         turn = take_turn(event, delivery, None, lease, pool).await?;
     }
+    effect::still_ours(*note, asked, pool)?;
     failpoint::hit("worker.intended");
     let handled = AssertUnwindSafe(pool.handler.handle(event, &turn)).catch_unwind();
     match timeout(pool.config.timeout, handled).await {

@@ -86,7 +86,7 @@ impl Github {
             .request(method, url)
             .header(IDEMPOTENCY_KEY, event.id.as_str());
         if let Some(body) = &call.body {
-            request = match writing::marked(&call, event) {
+            request = match writing::marked(&call, event, self.token.as_deref()) {
                 Some(marked) => request.json(&marked),
                 None => request.json(body),
             };

@@ -18,6 +18,7 @@ use shared::telemetry::propagation::millis;
 
 use super::{Completion, Handler};
 use crate::config::ServiceConfig;
+use crate::effect::Effect;
 use crate::limits::Limits;
 use crate::outbound::Outbound;
 use crate::provider::Provider;
@@ -116,6 +117,11 @@ impl Handler for Http {
         .into_iter()
         .filter_map(|(name, guess)| limits.charge(name, limits.estimate(name, guess)))
         .collect()
+    }
+
+    /// An endpoint that remembers ids does it once; whoever does not trust it sets another policy than `retry`.
+    fn effect(&self, _: &Event) -> Effect {
+        Effect::Once
     }
 
     fn handle<'a>(&'a self, event: &'a Event, turn: &'a Turn) -> BoxFuture<'a, Result<Completion, Failure>> {

@@ -1,10 +1,15 @@
-//! The mark by which a thing that we made is found again: a hash of the event's id, because an id may hold anything.
+//! The mark by which a thing that we made is found again: made of the event's id, and with the credential, so that nobody
+//! else can make it.
 
-use sha2::{Digest, Sha256};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
 use shared::event::Event;
 
 /// 32 hexadecimal digits.
-pub(super) fn marker(event: &Event) -> String {
-    let hash = Sha256::digest(event.id.as_str());
-    hex::encode(&hash[..16])
+pub(super) fn marker(event: &Event, token: Option<&str>) -> String {
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(token.unwrap_or_default().as_bytes()) else {
+        return String::new();
+    };
+    mac.update(event.id.as_str().as_bytes());
+    hex::encode(&mac.finalize().into_bytes()[..16])
 }

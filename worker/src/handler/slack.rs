@@ -57,7 +57,12 @@ impl Slack {
             return Ok(Completion::new("nothing_to_do"));
         };
         let (answer, _) = self
-            .ask(&call.method, &writing::marked(&call, event), event, turn)
+            .ask(
+                &call.method,
+                &writing::marked(&call, event, self.token.as_deref()),
+                event,
+                turn,
+            )
             .await?;
         let done = json!({"channel": answer["channel"], "ts": answer["ts"], "warning": answer["warning"]});
         Ok(Completion {

@@ -27,7 +27,7 @@ const MARK: &str = "<!-- weir:";
 const PAGE: usize = 100;
 
 /// The body of a call with its mark; `None` where there is nothing to find it by again.
-pub(super) fn marked(call: &Call, event: &Event) -> Option<Value> {
+pub(super) fn marked(call: &Call, event: &Event, token: Option<&str>) -> Option<Value> {
     if !listed(call) {
         return None;
     }
@@ -35,7 +35,7 @@ pub(super) fn marked(call: &Call, event: &Event) -> Option<Value> {
     // A text that brings a mark of its own could pass for another event's.
     let text = body.get("body")?.as_str()?.replace(MARK, "<!-- weir :");
     // A comment of HTML is no part of what people see.
-    body["body"] = Value::String(format!("{text}\n\n{MARK}{} -->", marker(event)));
+    body["body"] = Value::String(format!("{text}\n\n{MARK}{} -->", marker(event, token)));
     Some(body)
 }
 
@@ -52,10 +52,10 @@ pub(super) async fn look_up(
     earlier: Earlier,
     turn: &Turn,
 ) -> Result<Found, Failure> {
-    let Some(call) = describe(event)?.filter(|call| marked(call, event).is_some()) else {
+    let Some(call) = describe(event)?.filter(|call| marked(call, event, None).is_some()) else {
         return Ok(Found::CannotTell);
     };
-    let mark = format!("{MARK}{}", marker(event));
+    let mark = format!("{MARK}{}", marker(event, github.token.as_deref()));
     let path = call.path.split('?').next().unwrap_or_default();
     let mut url =
         Url::parse(&format!("{}{path}", turn.upstream()?.base)).map_err(|e| Failure::permanent("call", e))?;
@@ -106,18 +106,23 @@ mod tests {
             Event::new(EventId::generate(), "call"),
             Event::new(EventId::generate(), "call"),
         );
-        let forged = format!("{MARK}{} -->", marker(&other));
+        let forged = format!("{MARK}{} -->", marker(&other, Some("t")));
         let call = Call {
             method: "POST".into(),
             path: "/repos/o/r/issues/1/comments".into(),
             body: Some(json!({"body": format!("hi {forged}"), "draft": true})),
         };
-        let marked = marked(&call, &event).unwrap();
+        let marked = marked(&call, &event, Some("t")).unwrap();
         let text = marked["body"].as_str().unwrap();
         assert!(
-            !text.contains(&forged) && text.ends_with(&format!("{MARK}{} -->", marker(&event))),
+            !text.contains(&forged) && text.ends_with(&format!("{MARK}{} -->", marker(&event, Some("t")))),
             "{text}"
         );
         assert_eq!(marked["draft"], true);
+        assert_ne!(
+            marker(&event, Some("t")),
+            marker(&event, Some("u")),
+            "nobody else can make it"
+        );
     }
 }

@@ -38,7 +38,7 @@ pub(super) fn effect(method: &str) -> Effect {
 }
 
 /// The arguments of a call, a message's with its mark. Metadata that somebody put there stays.
-pub(super) fn marked(call: &Call, event: &Event) -> Value {
+pub(super) fn marked(call: &Call, event: &Event, token: Option<&str>) -> Value {
     let mut args = call.args.clone();
     if call.method != POST {
         // Nothing else carries a mark, or it could pass for another event's.
@@ -47,11 +47,11 @@ pub(super) fn marked(call: &Call, event: &Event) -> Value {
         }
         return args;
     }
-    if args.get("metadata").is_none() {
+    if args.get("metadata").is_none_or(Value::is_null) {
         args["metadata"] = json!({"event_type": MARK, "event_payload": {}});
     }
     if let Some(Value::Object(payload)) = args.pointer_mut("/metadata/event_payload") {
-        payload.insert(MARK.into(), marker(event).into());
+        payload.insert(MARK.into(), marker(event, token).into());
     }
     args
 }
@@ -63,7 +63,13 @@ pub(super) async fn look_up(
     earlier: Earlier,
     turn: &Turn,
 ) -> Result<Found, Failure> {
-    let Some(call) = describe(event)?.filter(|call| call.method == POST) else {
+    let mark = Value::String(marker(event, slack.token.as_deref()));
+    // Metadata of somebody else's making may have left no place for a mark.
+    let is_marked = |call: &Call| {
+        let sent = marked(call, event, slack.token.as_deref());
+        sent["metadata"]["event_payload"][MARK] == mark
+    };
+    let Some(call) = describe(event)?.filter(|call| call.method == POST && is_marked(call)) else {
         return Ok(Found::CannotTell);
     };
     let oldest = earlier
@@ -81,7 +87,8 @@ pub(super) async fn look_up(
             args["ts"] = thread.clone();
             "conversations.replies"
         }
-        _ => "conversations.history",
+        None | Some(Value::Null) => "conversations.history",
+        Some(_) => return Ok(Found::CannotTell),
     };
     let (history, now) = match slack.ask(method, &args, event, turn).await {
         Ok(answered) => answered,
@@ -89,7 +96,6 @@ pub(super) async fn look_up(
         Err(Failure::Permanent { .. }) => return Ok(Found::CannotTell),
         Err(failure) => return Err(failure),
     };
-    let mark = Value::String(marker(event));
     let messages = history["messages"]
         .as_array()
         .map(Vec::as_slice)
@@ -149,18 +155,24 @@ mod tests {
                 method: POST.into(),
                 args,
             };
-            marked(&call, &event)["metadata"].clone()
+            marked(&call, &event, None)["metadata"].clone()
         };
-        assert_eq!(call(None)["event_payload"][MARK], marker(&event));
+        assert_eq!(call(None)["event_payload"][MARK], marker(&event, None));
         let theirs = call(Some(json!({"event_type": "theirs", "event_payload": {"a": 1}})));
         assert_eq!(theirs["event_type"], "theirs");
-        assert_eq!(theirs["event_payload"], json!({"a": 1, MARK: marker(&event)}));
+        assert_eq!(
+            theirs["event_payload"],
+            json!({"a": 1, MARK: marker(&event, None)})
+        );
         assert_eq!(call(Some(json!("odd"))), json!("odd"));
         let forged = json!({"metadata": {"event_payload": {MARK: "another's"}}});
         let call = Call {
             method: "chat.update".into(),
             args: forged,
         };
-        assert_eq!(marked(&call, &event), json!({"metadata": {"event_payload": {}}}));
+        assert_eq!(
+            marked(&call, &event, None),
+            json!({"metadata": {"event_payload": {}}})
+        );
     }
 }
