@@ -208,16 +208,19 @@ async fn settings(up: &Up, binaries: &part::Binaries) -> Result<Settings, Failur
     let verdict = preflight::ask(up, &environment, binaries).await?;
     let mut reader = Reader::new(&environment);
     let given = |url: String| Some(url).filter(|url| !url.is_empty());
-    let nats_url = reader.optional("WEIR_NATS_URL");
+    let is_given = ["WEIR_NATS_URL", "WEIR_NATS_URL_FILE"]
+        .iter()
+        .filter_map(|name| environment.get(name))
+        .any(|value| !value.trim().is_empty());
     let redis_url = given(reader.url("WEIR_REDIS_URL", "", &["redis", "rediss"]));
     let postgres_url = given(reader.url("WEIR_POSTGRES_URL", "", &["postgres", "postgresql"]));
     let own_tokens = reader.secret("WEIR_TOKENS").is_some();
     let fleet = Fleet::read(&mut reader);
     let (fleet, _) = verdict.finish(reader.finish(&[], fleet))?;
     Ok(Settings {
+        nats_url: is_given.then(|| fleet.nats_url.clone()),
         environment,
         fleet,
-        nats_url,
         redis_url,
         postgres_url,
         own_tokens,
