@@ -1,5 +1,5 @@
 -- What became of each event, append-only and in partitions of a week, so that old ones are dropped whole. It is the
--- inbox too: an event found done here is not done again (docs/decisions/0005-effect-once.md).
+-- inbox too: an event found done here is not done again (docs/decisions/0009-effect-once.md).
 CREATE TABLE outcomes (
     event_id    text        NOT NULL COLLATE "C",
     service     text        NOT NULL COLLATE "C",
