@@ -214,6 +214,10 @@ async fn prepare(config: &Config, js: &jetstream::Context, database: Option<&PgP
         tracing::warn!(%error, "not started: the tables are not to be had");
         tokio::time::sleep(START_PAUSE).await;
     }
+    // Before the first row, which would keep its week's partition from being made.
+    if let Err(error) = store::tend(database, config.keep).await {
+        tracing::warn!(%error, "partitions were not made: the default one takes what has no other");
+    }
 }
 
 async fn ping(database: PgPool) -> Result<(), String> {

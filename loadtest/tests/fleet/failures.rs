@@ -259,7 +259,15 @@ async fn headers_up_to_the_servers_bound_keep_nothing_from_being_retried_and_bur
     world.emptied("WEIR_github").await;
     let letters = world.js.get_stream("WEIR_DEAD").await.unwrap();
     let letter = letters.get_raw_message(1).await.unwrap();
-    assert!(letter.headers.get("X-0").is_some(), "as many as fit are kept");
+    let kept = letter
+        .headers
+        .iter()
+        .filter(|(name, _)| name.to_string().starts_with("X-"));
+    assert!(
+        kept.count() >= 30,
+        "as many as fit are kept: {:?}",
+        letter.headers
+    );
     assert!(
         letter.headers.get("Weir-Headers-Dropped").is_some(),
         "{:?}",

@@ -30,8 +30,7 @@ pub async fn keep_up(pool: PgPool, keep: Keep) -> Result<(), Infallible> {
 }
 
 /// Makes the partitions of this and the coming weeks, and drops those that are wholly older than `keep`, and old notes.
-/// Makes and drops nothing
-/// while another is at it.
+/// Waits for another that is at it.
 ///
 /// # Errors
 /// The table was not to be had within two seconds, or rows of a new partition's time lie in the default one.
@@ -53,17 +52,16 @@ pub async fn tend(pool: &PgPool, keep: Keep) -> Result<(), sqlx::Error> {
 /// One table in a transaction: whoever writes locks both, and holding one while waiting for the other would be a deadlock.
 async fn tend_one(pool: &PgPool, table: &str, keep: Keep) -> Result<(), sqlx::Error> {
     let mut work = pool.begin().await?;
-    let (free, now): (bool, i64) =
-        sqlx::query_as("SELECT pg_try_advisory_xact_lock($1), extract(epoch FROM now())::bigint")
-            .bind(LOCK)
-            .fetch_one(&mut *work)
-            .await?;
-    if !free {
-        return Ok(());
-    }
     // Making and dropping shut the table for a moment: rather later than in a queue that others wait in.
     sqlx::query("SET LOCAL lock_timeout = '2s'")
         .execute(&mut *work)
+        .await?;
+    sqlx::query("SELECT pg_advisory_xact_lock($1)")
+        .bind(LOCK)
+        .execute(&mut *work)
+        .await?;
+    let now: i64 = sqlx::query_scalar("SELECT extract(epoch FROM now())::bigint")
+        .fetch_one(&mut *work)
         .await?;
     let week = now.div_euclid(WEEK);
     let oldest = (now - keep.0.as_secs() as i64).div_euclid(WEEK);
