@@ -5,12 +5,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::LastRawMessageErrorKind;
-use async_nats::jetstream::{self, AckKind, ErrorCode};
-use base64::Engine;
+use async_nats::jetstream::{self, AckKind};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde::Deserialize;
@@ -19,6 +16,7 @@ use shared::dead_letter::{self, Attempt, Burial};
 use shared::event::EventId;
 use shared::failpoint;
 use shared::failure::Reason;
+use shared::stored::{self, Unread};
 use shared::subject::{EXHAUSTED_CONSUMER, EXHAUSTED_STREAM, Service, header, headers};
 use shared::telemetry::propagation::millis;
 use shared::wire;
@@ -155,25 +153,11 @@ impl Backstop {
             .get_stream_no_info(&advisory.stream)
             .await
             .map_err(BackstopError::of("finding the message's stream"))?;
-        let message = match stream.get_raw_message(advisory.stream_seq).await {
-            Ok(message) => message,
-            Err(error) => {
-                match error.kind() {
-                    LastRawMessageErrorKind::NoMessageFound => return Ok(Outcome::Gone),
-                    // The whole stream is gone, and the message with it.
-                    LastRawMessageErrorKind::JetStream(e)
-                        if e.error_code() == ErrorCode::STREAM_NOT_FOUND =>
-                    {
-                        return Ok(Outcome::Gone);
-                    }
-                    // Headers that the client library refuses; the worker that got the message died of them.
-                    LastRawMessageErrorKind::Other => {
-                        let found = without_headers(&self.js, &advisory.stream, advisory.stream_seq).await;
-                        found.map_err(|_| BackstopError::of("reading the message")(error))?
-                    }
-                    _ => return Err(BackstopError::of("reading the message")(error)),
-                }
-            }
+        let message = match stored::at(&self.js, &advisory.stream, advisory.stream_seq).await {
+            Ok(Some(message)) => message.message(),
+            // With its stream, when that is gone.
+            Ok(None) | Err(Unread::NoStream(_)) => return Ok(Outcome::Gone),
+            Err(error) => return Err(BackstopError::of("reading the message")(error)),
         };
         if !self.leadership.leads() {
             return Ok(Outcome::Stepped);
@@ -192,33 +176,6 @@ impl Backstop {
         );
         Ok(Outcome::Buried(service))
     }
-}
-
-/// A message read past its headers: subject and bytes as they lie in the stream.
-async fn without_headers(
-    js: &jetstream::Context,
-    stream: &str,
-    sequence: u64,
-) -> Result<StreamMessage, Box<dyn std::error::Error + Send + Sync>> {
-    #[derive(Deserialize)]
-    struct Answer {
-        message: Stored,
-    }
-    #[derive(Deserialize)]
-    struct Stored {
-        subject: String,
-        #[serde(default)]
-        data: String,
-    }
-    let ask = serde_json::json!({"seq": sequence});
-    let Answer { message } = js.request(format!("STREAM.MSG.GET.{stream}"), &ask).await?;
-    Ok(StreamMessage {
-        subject: message.subject.into(),
-        sequence,
-        headers: HeaderMap::new(),
-        payload: base64::prelude::BASE64_STANDARD.decode(message.data)?.into(),
-        time: std::time::SystemTime::now().into(),
-    })
 }
 
 async fn bury(

@@ -3,7 +3,10 @@
 
 use std::time::SystemTime;
 
+use async_nats::HeaderMap;
+use async_nats::header::{HeaderName, HeaderValue};
 use async_nats::jetstream::context::RequestErrorKind;
+use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::{self, ErrorCode};
 use base64::Engine;
@@ -122,18 +125,48 @@ impl Stored {
     pub fn header(&self, name: &str) -> Option<&str> {
         find(&self.headers, name)
     }
+
+    /// The message as the client library would have given it, without those of its headers that the library refuses.
+    pub fn message(self) -> StreamMessage {
+        StreamMessage {
+            headers: readable(&self.headers),
+            subject: self.subject.into(),
+            sequence: self.sequence,
+            payload: self.payload,
+            time: self.time.into(),
+        }
+    }
 }
 
 /// Lines `Name: value` after the first line, which is the protocol's version. Lines that are none are passed over.
-fn find<'a>(headers: &'a [u8], name: &str) -> Option<&'a str> {
-    headers.split(|b| *b == b'\n').skip(1).find_map(|line| {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let colon = line.iter().position(|b| *b == b':')?;
-        if !line[..colon].eq_ignore_ascii_case(name.as_bytes()) {
-            return None;
-        }
-        Some(std::str::from_utf8(&line[colon + 1..]).ok()?.trim())
+fn lines(headers: &[u8]) -> impl Iterator<Item = (&str, &str)> {
+    headers.split(|b| *b == b'\n').skip(1).filter_map(|line| {
+        let line = std::str::from_utf8(line.strip_suffix(b"\r").unwrap_or(line)).ok()?;
+        let (name, value) = line.split_once(':')?;
+        Some((name, value.trim()))
     })
+}
+
+fn find<'a>(headers: &'a [u8], name: &str) -> Option<&'a str> {
+    lines(headers)
+        .find(|(found, _)| found.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value)
+}
+
+fn readable(headers: &[u8]) -> HeaderMap {
+    // Whoever publishes the map again must be able to, and so must whoever reads it then.
+    let within_a_line = |text: &str| !text.contains(['\r', '\0']);
+    let mut map = HeaderMap::new();
+    for (name, value) in lines(headers).filter(|(name, value)| within_a_line(name) && within_a_line(value)) {
+        if let (false, Ok(name), Ok(value)) = (
+            name.is_empty(),
+            name.parse::<HeaderName>(),
+            value.parse::<HeaderValue>(),
+        ) {
+            map.append(name, value);
+        }
+    }
+    map
 }
 
 #[cfg(test)]
@@ -146,5 +179,16 @@ mod tests {
         assert_eq!(find(headers, "Weir-Claim"), Some("http/1"));
         assert_eq!(find(headers, "b"), None);
         assert_eq!(find(b"", "b"), None);
+        let map = readable(
+            b"NATS/1.0\r\nA: 1\r\nA: 2\r\nX: a\rb\r\n\xff: x\r\nB:\xff\r\nC:\r\n: d\r\nE F: g\r\n\r\n",
+        );
+        let values: Vec<&str> = map.get_all("A").map(HeaderValue::as_str).collect();
+        assert_eq!(values, ["1", "2"]);
+        assert_eq!(map.get("C").map(HeaderValue::as_str), Some(""));
+        let names: Vec<&str> = map.iter().map(|(name, _)| name.as_ref()).collect();
+        assert!(
+            !names.contains(&"X") && !names.contains(&"B") && !names.contains(&""),
+            "{names:?}"
+        );
     }
 }

@@ -13,8 +13,10 @@ use opentelemetry::{KeyValue, global};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider};
+use tracing::Subscriber;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
@@ -71,15 +73,26 @@ pub fn init(service: &'static str, log: &str, format: LogFormat) -> Result<Telem
             .with_tracked_inactivity(false)
     });
     let only_ours = filter_fn(|metadata| metadata.is_span() && metadata.target() == TRACE);
-    // Spans are for traces alone: logged lines take their ids from there, and formatting fields twice costs.
+    let registry = tracing_subscriber::registry();
+    // Not an optional layer: one that is none takes every span as wanted, and the registry would keep them all.
+    match traces {
+        Some(traces) => {
+            let traced = registry.with(traces.with_filter(only_ours));
+            traced.with(lines(log, format)).try_init()?;
+        }
+        None => registry.with(lines(log, format)).try_init()?,
+    }
+    Ok(Telemetry { provider })
+}
+
+/// Logged lines. Spans are for traces alone: lines take their ids from there, and formatting fields twice costs.
+fn lines<S>(log: &str, format: LogFormat) -> impl Layer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
     let filter = EnvFilter::try_new(log).unwrap_or_else(|_| EnvFilter::new("info"));
     let events = filter_fn(|metadata| metadata.is_event() && metadata.target() != TRACE);
-    let lines = logs::layer(format).with_filter(filter).with_filter(events);
-    let subscriber = tracing_subscriber::registry()
-        .with(traces.map(|traces| traces.with_filter(only_ours)))
-        .with(lines);
-    subscriber.try_init()?;
-    Ok(Telemetry { provider })
+    logs::layer(format).with_filter(filter).with_filter(events)
 }
 
 fn provider(service: &'static str) -> Result<SdkTracerProvider, TelemetryError> {
@@ -148,5 +161,23 @@ impl fmt::Display for LogFormat {
             Self::Json => "json",
             Self::Pretty => "pretty",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_traces_no_span_is_made() {
+        let subscriber = tracing_subscriber::registry().with(lines("debug", LogFormat::Json));
+        tracing::subscriber::with_default(subscriber, || {
+            assert!(tracing::info_span!(target: TRACE, "process").is_disabled());
+            assert!(tracing::info_span!("of a library").is_disabled());
+            assert!(
+                tracing::event_enabled!(tracing::Level::DEBUG),
+                "lines are logged nevertheless"
+            );
+        });
     }
 }

@@ -136,13 +136,17 @@ fn name(delivery: &Delivery, pool: &Pool) -> Option<Name> {
 /// Acks a delivery whose event is done, and removes its body. Not before the server has confirmed the ack: a message
 /// that came again without its body would look like a loss.
 pub async fn ack(delivery: Delivery, pool: &Pool) {
-    let Some(name) = name(&delivery, pool) else {
-        return delivery.ack().await;
-    };
+    match name(&delivery, pool) {
+        None => delivery.ack().await,
+        Some(name) => Box::pin(ack_and_remove(delivery, &name, pool)).await,
+    }
+}
+
+async fn ack_and_remove(delivery: Delivery, name: &Name, pool: &Pool) {
     if !delivery.moved().await {
         return;
     }
-    let removed = tokio::time::timeout(REMOVE_WITHIN, claim::remove(&pool.js, &name)).await;
+    let removed = tokio::time::timeout(REMOVE_WITHIN, claim::remove(&pool.js, name)).await;
     let what = match removed {
         Ok(Ok(())) => return,
         Ok(Err(error)) => error.to_string(),

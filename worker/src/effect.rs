@@ -13,7 +13,7 @@ use crate::handler::Completion;
 use crate::outcome::Verdict;
 use crate::pool::Pool;
 use crate::quota::Turn;
-use crate::store::{Begun, Intent};
+use crate::store::{Asked, Begun, Intent};
 
 /// Code of a dead letter whose call may have had its effect.
 pub const UNKNOWN: &str = "unknown";
@@ -108,11 +108,11 @@ pub enum Note {
     #[default]
     None,
     /// That it begins.
-    Begun,
+    Begun(Asked),
     /// That an earlier one was begun, first so long ago, of which nothing is known yet.
-    Unknown(Duration),
+    Unknown(Asked, Duration),
     /// That it begins, and another has done it in the meantime.
-    TooLate,
+    TooLate(Asked),
 }
 
 impl Note {
@@ -120,14 +120,18 @@ impl Note {
     pub fn after(self, verdict: &Verdict) -> Intent {
         match (self, verdict) {
             (Self::None, _) => Intent::None,
-            (Self::TooLate, _) | (_, Verdict::Done(_) | Verdict::Duplicate) => Intent::Over,
-            // A dead letter too: another delivery of the event must not begin as if nothing had been.
-            (Self::Unknown(_), _)
-            | (Self::Begun, Verdict::Retry { unknown: true, .. } | Verdict::Dead { unknown: true, .. }) => {
-                Intent::Unknown
+            (Self::TooLate(asked), _)
+            | (Self::Begun(asked) | Self::Unknown(asked, _), Verdict::Done(_) | Verdict::Duplicate) => {
+                Intent::Over(asked)
             }
-            (Self::Begun, Verdict::Retry { .. } | Verdict::Dead { .. } | Verdict::Defer { .. }) => {
-                Intent::Over
+            // A dead letter too: another delivery of the event must not begin as if nothing had been.
+            (Self::Unknown(asked, _), _)
+            | (
+                Self::Begun(asked),
+                Verdict::Retry { unknown: true, .. } | Verdict::Dead { unknown: true, .. },
+            ) => Intent::Unknown(asked),
+            (Self::Begun(asked), Verdict::Retry { .. } | Verdict::Dead { .. } | Verdict::Defer { .. }) => {
+                Intent::Over(asked)
             }
         }
     }
@@ -155,7 +159,7 @@ pub fn still_ours(note: Note, asked: Instant, pool: &Pool) -> Result<(), Failure
 
 /// The verdict with a reason that tells people that a call may have had its effect, where that is so.
 pub fn told(note: Note, verdict: Verdict) -> Verdict {
-    let unknown = note.after(&verdict) == Intent::Unknown;
+    let unknown = matches!(note.after(&verdict), Intent::Unknown(_));
     match verdict {
         Verdict::Dead {
             reason,
@@ -187,10 +191,10 @@ pub async fn begin(event: &Event, replay: u64, pool: &Pool) -> Result<Note, Fail
         Err(Failure::throttled(ELSEWHERE, detail, wait))
     };
     match store.begin(event.id.clone(), replay).await {
-        Some(Begun::First) => Ok(Note::Begun),
-        Some(Begun::Done) => Ok(Note::TooLate),
-        Some(Begun::Unknown(ago)) => Ok(Note::Unknown(ago)),
-        Some(Begun::Elsewhere(wait)) => elsewhere(wait),
+        Some((Begun::First, asked)) => Ok(Note::Begun(asked)),
+        Some((Begun::Done, asked)) => Ok(Note::TooLate(asked)),
+        Some((Begun::Unknown(ago), asked)) => Ok(Note::Unknown(asked, ago)),
+        Some((Begun::Elsewhere(wait), _)) => elsewhere(wait),
         None => elsewhere(longest_call(pool.config.timeout)),
     }
 }

@@ -70,14 +70,15 @@ pub async fn open(
     if !refers && wire::plain_size(&payload, encoding) <= SMALL {
         return (delivery.decode(payload, &pool.stream).map_err(Into::into), None);
     }
-    let work = async {
+    // On the heap: few events come this way, and the others need not carry the space for it.
+    let mut work = Box::pin(async {
         match open_large(delivery, refers, pool).await {
             Ok((event, held)) => (Ok(event), Some(held)),
             Err(error) => (Err(error), None),
         }
-    };
+    });
     let stopped = || Unreadable::Interrupted("this worker stops".into());
-    alive::while_running(delivery, pool.streams.ack_wait, &pool.hand_back, work)
+    alive::while_running(delivery, pool.streams.ack_wait, &pool.hand_back, work.as_mut())
         .await
         .unwrap_or_else(|| (Err(stopped()), None))
 }

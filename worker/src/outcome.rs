@@ -141,7 +141,7 @@ pub fn row(
         ),
         Verdict::Retry { reason, failed, .. } => (
             None,
-            Some(if intent == Intent::Unknown {
+            Some(if matches!(intent, Intent::Unknown(_)) {
                 "unknown"
             } else {
                 "transient"

@@ -1,6 +1,7 @@
 //! Stage 7: what happens to an event, from the message to the ack, in order.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use futures_util::FutureExt;
@@ -54,8 +55,11 @@ pub async fn process(delivery: Delivery, ticket: Option<Ticket>, candidate: Opti
         let recorded = record(&event, &delivery, &verdict, note, started, pool).await;
         (verdict, recorded)
     };
-    let staying_alive = alive::while_running(&delivery, pool.streams.ack_wait, &pool.hand_back, stages);
-    let finished = staying_alive.instrument(span.clone()).await;
+    let finished = {
+        let stages = pin!(stages);
+        let staying_alive = alive::while_running(&delivery, pool.streams.ack_wait, &pool.hand_back, stages);
+        staying_alive.instrument(span.clone()).await
+    };
     failpoint::hit("worker.recorded");
     async {
         match finished {
@@ -112,17 +116,17 @@ async fn call(
     let mut turn = take_turn(event, delivery, ticket, lease, pool).await?;
     let asked = Instant::now();
     *note = effect::begin(event, delivery.replayed(), pool).await?;
-    if *note == Note::TooLate {
+    if let Note::TooLate(_) = *note {
         return Ok(None);
     }
-    if let Note::Unknown(ago) = *note {
+    if let Note::Unknown(ours, ago) = *note {
         let accepted = UNIX_EPOCH + Duration::from_millis(delivery.accepted());
         let earlier = Earlier { accepted, ago };
         let done_before = effect::resolve(event, earlier, &turn, pool).await?;
         if done_before.is_some() {
             return Ok(done_before);
         }
-        *note = Note::Begun;
+        *note = Note::Begun(ours);
         drop(turn);
         turn = take_turn(event, delivery, None, lease, pool).await?;
     }

@@ -20,7 +20,7 @@ use retry::Why;
 /// Pause before a message comes again that could not be moved: the server has trouble.
 const TROUBLE_PAUSE: Duration = Duration::from_secs(1);
 
-/// Settles a delivery whose verdict is recorded.
+/// Settles a delivery whose verdict is recorded. What moves a message is on the heap: most are acked.
 pub async fn settle(
     delivery: Delivery,
     verdict: Verdict,
@@ -49,18 +49,25 @@ pub async fn settle(
             ..
         } => {
             tracing::warn!(%service, id, failed, code = %reason.code, detail = reason.detail, ?after, "to be retried");
-            let kept = retry::keep(&delivery, id, *after, Why::Failed(reason, *failed), pool).await;
-            moved(delivery, kept, "worker.scheduled", pool).await;
+            let kept = Box::pin(retry::keep(
+                &delivery,
+                id,
+                *after,
+                Why::Failed(reason, *failed),
+                pool,
+            ))
+            .await;
+            Box::pin(moved(delivery, kept, "worker.scheduled", pool)).await;
         }
         Verdict::Defer { after, code } => {
             tracing::debug!(%service, id, ?after, %code, "put off");
-            let kept = retry::keep(&delivery, id, *after, Why::PutOff(code), pool).await;
-            moved(delivery, kept, "worker.scheduled", pool).await;
+            let kept = Box::pin(retry::keep(&delivery, id, *after, Why::PutOff(code), pool)).await;
+            Box::pin(moved(delivery, kept, "worker.scheduled", pool)).await;
         }
         Verdict::Dead { reason, failed, .. } => {
             tracing::warn!(%service, id, failed, code = %reason.code, detail = reason.detail, "dead letter");
-            let kept = dead_letter::keep(&delivery, event, reason, *failed, pool).await;
-            moved(delivery, kept, "worker.buried", pool).await;
+            let kept = Box::pin(dead_letter::keep(&delivery, event, reason, *failed, pool)).await;
+            Box::pin(moved(delivery, kept, "worker.buried", pool)).await;
         }
     }
     failpoint::hit("worker.acked");

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::batch::Batcher;
 use crate::metrics::StoreMetrics;
-pub use intents::Begun;
+pub use intents::{Asked, Begun};
 pub use partitions::{Keep, keep_up, tend};
 
 /// Most rows of one commit.
@@ -58,9 +58,19 @@ pub enum Intent {
     /// There was none.
     None,
     /// The call is over, and what it did is known.
-    Over,
+    Over(Asked),
     /// The call is over, and nobody knows what it did.
-    Unknown,
+    Unknown(Asked),
+}
+
+impl Intent {
+    /// Which note it is about.
+    fn asked(self) -> Option<Asked> {
+        match self {
+            Self::None => None,
+            Self::Over(asked) | Self::Unknown(asked) => Some(asked),
+        }
+    }
 }
 
 /// One attempt, and the event's end when it was the last one.
@@ -100,7 +110,7 @@ pub struct Row {
 #[derive(Debug, Clone)]
 pub struct Store {
     find: Batcher<EventId, Finding>,
-    begin: Batcher<(EventId, u64), Option<Begun>>,
+    begin: Batcher<(EventId, u64), Option<(Begun, Asked)>>,
     commit: Batcher<Row, bool>,
     suspect: Batcher<u64, u32>,
     clear: Batcher<u64, ()>,
@@ -166,7 +176,7 @@ impl Store {
 
     /// Notes that the event's call is about to begin; `replay` is the dead letter that it was, 0 for none. Waits while
     /// Postgres is away; `None` when the process ends.
-    pub async fn begin(&self, id: EventId, replay: u64) -> Option<Begun> {
+    pub async fn begin(&self, id: EventId, replay: u64) -> Option<(Begun, Asked)> {
         self.begin.ask((id, replay)).await.ok().flatten()
     }
 

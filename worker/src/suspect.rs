@@ -34,7 +34,7 @@ pub async fn watch(delivery: &Delivery, pool: &Pool) -> Watch {
     let Some(store) = pool.store.as_ref().filter(|_| delivery.delivered > 1) else {
         return Watch::Free;
     };
-    let noted = async {
+    let mut noted = Box::pin(async {
         // Before the start is noted: one that waits here for its turn has not begun, and must not be blamed when the
         // one that runs ends the process.
         let alone = if delivery.delivered > u64::from(ALONE_FROM) {
@@ -46,8 +46,8 @@ pub async fn watch(delivery: &Delivery, pool: &Pool) -> Watch {
             starts if starts >= BURIED_FROM => Watch::Condemned(starts - 1),
             starts => Watch::Watched(alone.filter(|_| starts >= ALONE_FROM)),
         }
-    };
-    let noted = alive::while_running(delivery, pool.streams.ack_wait, &pool.hand_back, noted).await;
+    });
+    let noted = alive::while_running(delivery, pool.streams.ack_wait, &pool.hand_back, noted.as_mut()).await;
     noted.unwrap_or(Watch::Free)
 }
 

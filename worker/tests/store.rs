@@ -71,6 +71,14 @@ impl Kept {
     async fn count(&self, question: &'static str) -> i64 {
         sqlx::query_scalar(question).fetch_one(&self.pool).await.unwrap()
     }
+
+    /// As if two hours had gone by since the notes were made.
+    async fn age_notes(&self) {
+        sqlx::query("UPDATE intents SET at = at - interval '2 hours', since = since - interval '2 hours'")
+            .execute(&self.pool)
+            .await
+            .unwrap();
+    }
 }
 
 #[tokio::test]
@@ -141,7 +149,7 @@ async fn one_of_many_deliveries_begins_the_call() {
         .collect();
     let mut first = 0;
     for begun in begun {
-        match begun.await.unwrap() {
+        match begun.await.unwrap().0 {
             Begun::First => first += 1,
             Begun::Elsewhere(wait) => assert!(wait <= LONGEST_CALL && wait > LONGEST_CALL / 2),
             other => panic!("{other:?}"),
@@ -154,28 +162,28 @@ async fn one_of_many_deliveries_begins_the_call() {
 async fn a_note_goes_with_its_outcome_or_says_that_nobody_knows() {
     let kept = kept().await;
     let begin = async |event| kept.store.begin(id(event), 0).await.unwrap();
-    assert_eq!(begin("a").await, Begun::First);
-    kept.store.commit(row("a", None, Intent::Over)).await;
-    assert_eq!(begin("a").await, Begun::First, "it failed for certain");
-    kept.store.commit(row("a", None, Intent::Unknown)).await;
-    assert!(matches!(begin("a").await, Begun::Unknown(_)), "nobody knows");
+    let (begun, ours) = begin("a").await;
+    assert_eq!(begun, Begun::First);
+    kept.store.commit(row("a", None, Intent::Over(ours))).await;
+    let (begun, ours) = begin("a").await;
+    assert_eq!(begun, Begun::First, "it failed for certain");
+    kept.store.commit(row("a", None, Intent::Unknown(ours))).await;
+    let (begun, ours) = begin("a").await;
+    assert!(matches!(begun, Begun::Unknown(_)), "nobody knows");
+    let (begun, _) = begin("a").await;
     assert!(
-        matches!(begin("a").await, Begun::Elsewhere(_)),
-        "one finds out at a time"
+        matches!(begun, Begun::Elsewhere(_)),
+        "one finds out at a time: {begun:?}"
     );
-    kept.store.commit(row("a", Some(State::Done), Intent::Over)).await;
-    assert_eq!(begin("a").await, Begun::Done, "too late");
-    sqlx::query("UPDATE intents SET at = at - interval '2 hours'")
-        .execute(&kept.pool)
-        .await
-        .unwrap();
-    assert_eq!(begin("a").await, Begun::Done, "however late");
-    assert_eq!(begin("b").await, Begun::First);
-    sqlx::query("UPDATE intents SET at = at - interval '2 hours', since = since - interval '2 hours'")
-        .execute(&kept.pool)
-        .await
-        .unwrap();
-    let begun = begin("b").await;
+    kept.store
+        .commit(row("a", Some(State::Done), Intent::Over(ours)))
+        .await;
+    assert_eq!(begin("a").await.0, Begun::Done, "too late");
+    kept.age_notes().await;
+    assert_eq!(begin("a").await.0, Begun::Done, "however late");
+    assert_eq!(begin("b").await.0, Begun::First);
+    kept.age_notes().await;
+    let (begun, _) = begin("b").await;
     let two_hours_ago = |ago: Duration| ago >= Duration::from_secs(7200);
     assert!(
         matches!(begun, Begun::Unknown(ago) if two_hours_ago(ago)),
@@ -184,11 +192,28 @@ async fn a_note_goes_with_its_outcome_or_says_that_nobody_knows() {
 }
 
 #[tokio::test]
+async fn whoever_ends_late_takes_nobody_elses_note() {
+    let kept = kept().await;
+    let begin = async || kept.store.begin(id("a"), 0).await.unwrap();
+    let (_, paused) = begin().await;
+    kept.age_notes().await;
+    let (begun, ours) = begin().await;
+    assert!(matches!(begun, Begun::Unknown(_)), "{begun:?}");
+    for late in [Intent::Over(paused), Intent::Unknown(paused)] {
+        kept.store.commit(row("a", None, late)).await;
+        let (begun, _) = begin().await;
+        assert!(matches!(begun, Begun::Elsewhere(_)), "after {late:?}: {begun:?}");
+    }
+    kept.store.commit(row("a", None, Intent::Over(ours))).await;
+    assert_eq!(begin().await.0, Begun::First);
+}
+
+#[tokio::test]
 async fn a_replay_is_a_decision_and_counts_once() {
     let kept = kept().await;
     let begin = async |replay| {
-        let begun = kept.store.begin(id("a"), replay).await.unwrap();
-        kept.store.commit(row("a", None, Intent::Unknown)).await;
+        let (begun, ours) = kept.store.begin(id("a"), replay).await.unwrap();
+        kept.store.commit(row("a", None, Intent::Unknown(ours))).await;
         begun
     };
     assert_eq!(begin(0).await, Begun::First);
@@ -240,10 +265,6 @@ async fn partitions_are_made_ahead_and_dropped_when_they_are_old() {
             .await
             .unwrap();
     }
-    sqlx::query("DELETE FROM outcomes")
-        .execute(&kept.pool)
-        .await
-        .unwrap();
     let day = Duration::from_secs(86_400);
     // Several workers at once do it once.
     let (one, other) = tokio::join!(
@@ -262,6 +283,13 @@ async fn partitions_are_made_ahead_and_dropped_when_they_are_old() {
     kept.store
         .commit(row("now", Some(State::Done), Intent::None))
         .await;
-    assert_eq!(kept.count("SELECT count(*) FROM outcomes_default").await, 0);
-    assert_eq!(kept.store.find(id("now")).await, Finding::Done);
+    assert_eq!(
+        kept.count("SELECT count(*) FROM outcomes_default").await,
+        0,
+        "they moved"
+    );
+    assert_eq!(kept.count("SELECT count(*) FROM outcomes").await, 2);
+    for known in ["default", "now"] {
+        assert_eq!(kept.store.find(id(known)).await, Finding::Done, "{known}");
+    }
 }

@@ -76,8 +76,8 @@ impl Work {
 
     /// The letters that may fit a selection.
     pub(super) async fn letters(&self, selection: &Selection, depth: Depth) -> Result<Letters, Halt> {
-        let stream = self.stream.clone();
-        Letters::open(stream, selection, depth, &self.patience, self.largest()).await
+        let (js, stream) = (self.js.clone(), self.stream.clone());
+        Letters::open(js, stream, selection, depth, &self.patience, self.largest()).await
     }
 
     /// How many letters were chosen.
@@ -103,7 +103,7 @@ impl Work {
             letters.close().await;
         } else {
             for sequence in &chosen.sequences {
-                let found = self.patience.insist(|| one(&self.stream, *sequence)).await;
+                let found = self.patience.insist(|| one(&self.js, *sequence)).await;
                 count += u64::from(found.map_err(failed)?.is_some());
             }
         }

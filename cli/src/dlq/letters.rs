@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::{DirectGetErrorKind, LastRawMessageErrorKind, Stream};
+use async_nats::jetstream::stream::Stream;
 use async_nats::jetstream::{self, Message};
 use futures_util::StreamExt;
 use shared::dead_letter::DeadLetter;
-use shared::subject::{DEAD_STREAM, Service, header};
+use shared::stored::{self, Stored};
+use shared::subject::{DEAD, DEAD_STREAM, Service, header};
 use time::OffsetDateTime;
 
 use super::patience::{Halt, Patience, Refused};
@@ -22,8 +22,6 @@ const BATCH: usize = 256;
 const BYTES: usize = 8 << 20;
 /// Header by which the server tells the bytes of a payload that it leaves out.
 const SIZE: &str = "Nats-Msg-Size";
-/// Headers that a direct answer of the server adds to those of the message.
-const ADDED: [&str; 4] = ["Nats-Stream", "Nats-Subject", "Nats-Sequence", "Nats-Time-Stamp"];
 /// How long the server waits for letters that it has counted and that are gone by then.
 const WAIT: Duration = Duration::from_secs(2);
 /// How long the server keeps the position of a reader that has gone away without a word. One that comes back later
@@ -39,52 +37,14 @@ pub(super) async fn stream(js: &jetstream::Context) -> Result<Stream, Failure> {
     })
 }
 
-/// One letter with its payload, `None` when there is none with this sequence. Any replica that has the letter may give
-/// it; that there is none is believed of the leader alone. The leader itself is not asked for the letter: of headers
-/// that are there several times, the client library gives one in its answer.
-pub(super) async fn one(stream: &Stream, sequence: u64) -> Result<Option<DeadLetter>, Refused> {
-    let later = |why: String| Refused::Later(format!("reading dead letter {sequence}: {why}"));
-    let message = match stream.direct_get(sequence).await {
-        Ok(mut message) => {
-            message.headers = as_stored(&message.headers);
-            message
-        }
-        Err(direct) => match stream.get_raw_message(sequence).await {
-            Err(raw) if matches!(raw.kind(), LastRawMessageErrorKind::NoMessageFound) => return Ok(None),
-            Err(raw) => return Err(later(raw.to_string())),
-            Ok(_) => match direct.kind() {
-                // The replica that was asked is behind.
-                DirectGetErrorKind::NotFound => return Err(later("not everywhere yet".into())),
-                // A stream made by other hands may not answer directly.
-                _ => match handed_out(stream, sequence).await {
-                    Ok(message) => message,
-                    Err(error) => return Err(later(error.to_string())),
-                },
-            },
-        },
-    };
-    let letter = DeadLetter::read(&message);
+/// One letter with its payload, `None` when there is none with this sequence. Asked of the leader: that there is none
+/// is believed of nobody else.
+pub(super) async fn one(js: &jetstream::Context, sequence: u64) -> Result<Option<DeadLetter>, Refused> {
+    let found = stored::at(js, DEAD_STREAM, sequence).await;
+    let found = found.map_err(|error| Refused::Later(format!("reading dead letter {sequence}: {error}")))?;
     let foreign = || Refused::Never(format!("is a message of {DEAD_STREAM} that is none of Weir's"));
-    letter.map(Some).ok_or_else(foreign)
-}
-
-/// A letter that is known to be there, from a consumer of its own.
-async fn handed_out(stream: &Stream, sequence: u64) -> Result<StreamMessage, async_nats::Error> {
-    let consumer = stream.create_consumer(from(sequence)).await?;
-    let mut batch = consumer.batch().max_messages(1).expires(WAIT).messages().await?;
-    let message = batch
-        .next()
-        .await
-        .unwrap_or_else(|| Err("it is not handed out".into()));
-    let _ = stream.delete_consumer(&consumer.cached_info().name).await;
-    let message = message?;
-    let (found, time) = message
-        .info()
-        .map(|info| (info.stream_sequence, info.published))?;
-    if found != sequence {
-        return Err("another one is handed out".into());
-    }
-    Ok(stored(message, sequence, time))
+    let letter = |found: Stored| DeadLetter::read(&found.message()).ok_or_else(foreign);
+    found.map(letter).transpose()
 }
 
 /// A position at a sequence, which the server forgets by itself when nobody reads on.
@@ -112,20 +72,6 @@ fn stored(message: Message, sequence: u64, time: OffsetDateTime) -> StreamMessag
     }
 }
 
-/// Headers without those that a direct answer adds.
-fn as_stored(headers: &HeaderMap) -> HeaderMap {
-    let mut kept = HeaderMap::new();
-    for (name, values) in headers.iter() {
-        let text: &str = name.as_ref();
-        if !ADDED.contains(&text) {
-            for value in values {
-                kept.append(name.clone(), value.clone());
-            }
-        }
-    }
-    kept
-}
-
 /// A letter, with its payload where that is read too.
 pub(super) struct Found {
     pub(super) letter: DeadLetter,
@@ -144,6 +90,7 @@ pub(super) enum Depth {
 
 /// Reads the letters that are there when it is opened, oldest first.
 pub(super) struct Letters {
+    js: jetstream::Context,
     stream: Stream,
     selection: Selection,
     depth: Depth,
@@ -172,6 +119,7 @@ struct Position {
 impl Letters {
     /// `largest` is the most bytes that a message of this server may have.
     pub(super) async fn open(
+        js: jetstream::Context,
         stream: Stream,
         selection: &Selection,
         depth: Depth,
@@ -180,6 +128,7 @@ impl Letters {
     ) -> Result<Self, Halt> {
         let mut letters = Self {
             last: stream.cached_info().state.last_sequence,
+            js,
             stream,
             selection: selection.clone(),
             depth,
@@ -198,30 +147,28 @@ impl Letters {
 
     /// The next letters that fit the selection, and how many were looked at; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<(Vec<Found>, u64)>, Halt> {
-        let messages = loop {
-            if self.done {
-                return Ok(None);
-            }
-            if self.patience.stop().is_cancelled() {
-                return Err(Halt::Stopped);
-            }
-            let position = match self.position.take() {
-                Some(position) => position,
-                None => self.patience.insist(|| self.find()).await?,
-            };
-            if position.pending == 0 {
-                self.done = true;
-                continue;
-            }
-            let messages = self.fetch(position).await;
-            if !messages.is_empty() {
-                break messages;
-            }
-            // Lost, or gone by now: a new position tells.
+        if self.done {
+            return Ok(None);
+        }
+        if self.patience.stop().is_cancelled() {
+            return Err(Halt::Stopped);
+        }
+        let position = match self.position.take() {
+            Some(position) => position,
+            None => self.patience.insist(|| self.find()).await?,
+        };
+        if position.pending == 0 {
+            self.done = true;
+            return Ok(None);
+        }
+        let messages = self.fetch(position).await;
+        if messages.is_empty() {
+            // Lost, gone by now, or nothing that the client library reads.
             if let Some(position) = self.position.take() {
                 self.forget(position).await;
             }
-        };
+            return self.next_by_itself().await;
+        }
         let (mut found, mut looked_at) = (Vec::new(), 0);
         for message in messages {
             let Ok(info) = message.info() else { continue };
@@ -237,12 +184,34 @@ impl Letters {
                     .and_then(|text| text.parse().ok())
                     .unwrap_or(0),
             };
-            let stored = stored(message, sequence, time);
-            if let Some(letter) = DeadLetter::read(&stored).filter(|letter| self.selection.fits(letter)) {
-                found.push(Found { letter, size });
-            }
+            found.extend(self.fitting(&stored(message, sequence, time), size));
         }
         Ok(Some((found, looked_at)))
+    }
+
+    /// The next letter alone, its headers past those that the client library refuses: it drops its connection over
+    /// one that is handed out, each time anew.
+    async fn next_by_itself(&mut self) -> Result<Option<(Vec<Found>, u64)>, Halt> {
+        let service = self.selection.service.as_ref();
+        let subject = service.map_or_else(|| format!("{DEAD}.>"), Service::dead);
+        let read = async || {
+            let next = stored::next(&self.js, DEAD_STREAM, &subject, self.next).await;
+            next.map_err(|e| Refused::Later(format!("reading the dead letters: {e}")))
+        };
+        let next = self.patience.insist(read).await?;
+        let Some(next) = next.filter(|next| next.sequence <= self.last) else {
+            self.done = true;
+            return Ok(None);
+        };
+        self.next = next.sequence + 1;
+        let size = next.payload.len() as u64;
+        let found = self.fitting(&next.message(), size);
+        Ok(Some((found.into_iter().collect(), 1)))
+    }
+
+    fn fitting(&self, message: &StreamMessage, size: u64) -> Option<Found> {
+        let letter = DeadLetter::read(message).filter(|letter| self.selection.fits(letter));
+        letter.map(|letter| Found { letter, size })
     }
 
     /// Lets the server forget the position.

@@ -85,12 +85,12 @@ async fn at_once(work: &Work, chosen: &Chosen) -> Result<Tally, Failure> {
 }
 
 async fn one_by_one(work: &Work, chosen: &Chosen) -> Tally {
-    let shared = Arc::new((work.js.clone(), work.stream.clone(), work.patience.clone()));
+    let shared = Arc::new((work.js.clone(), work.patience.clone()));
     let one = |sequence, _| {
         let shared = Arc::clone(&shared);
         async move {
-            let (js, stream, patience) = &*shared;
-            patience.insist(|| remove(js, stream, sequence)).await
+            let (js, patience) = &*shared;
+            patience.insist(|| remove(js, sequence)).await
         }
     };
     work.each(chosen, Depth::Headers, None, one).await

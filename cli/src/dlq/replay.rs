@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use async_nats::jetstream::context::{PublishError, PublishErrorKind};
-use async_nats::jetstream::stream::Stream;
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind, PublishError, PublishErrorKind};
 use async_nats::jetstream::{self, ErrorCode};
 use shared::dead_letter::{DeadLetter, ReplayError};
 
@@ -29,7 +28,6 @@ pub(super) async fn run(replay: DlqReplay) -> Result<(), Failure> {
     }
     let sender = Arc::new(Sender {
         js: work.js.clone(),
-        stream: work.stream.clone(),
         patience: work.patience.clone(),
         left: AtomicU64::new(0),
     });
@@ -52,7 +50,6 @@ pub(super) async fn run(replay: DlqReplay) -> Result<(), Failure> {
 
 struct Sender {
     js: jetstream::Context,
-    stream: Stream,
     patience: Patience,
     /// Letters that were sent and not removed.
     left: AtomicU64,
@@ -63,13 +60,13 @@ impl Sender {
     async fn replay(&self, sequence: u64, letter: Option<DeadLetter>) -> Result<Done, Halt> {
         let letter = match letter {
             Some(letter) => letter,
-            None => match self.patience.insist(|| one(&self.stream, sequence)).await? {
+            None => match self.patience.insist(|| one(&self.js, sequence)).await? {
                 Some(letter) => letter,
                 None => return Ok(Done::Missing),
             },
         };
         self.patience.insist(|| self.send(&letter)).await?;
-        let removed = self.patience.insist(|| remove(&self.js, &self.stream, sequence));
+        let removed = self.patience.insist(|| remove(&self.js, sequence));
         match removed.await {
             // Missing: somebody else replays the same, and the server has kept one of both.
             Ok(Done::Yes | Done::Missing) => Ok(Done::Yes),
@@ -88,18 +85,36 @@ impl Sender {
         match letter.replay(&self.js).await {
             Ok(_) => Ok(()),
             Err(error @ ReplayError::Homeless) => Err(Refused::Never(error.to_string())),
+            Err(ReplayError::Publish(error)) if error.kind() == PublishErrorKind::StreamNotFound => {
+                Err(about(self.without_stream(letter).await))
+            }
             Err(ReplayError::Publish(error)) => Err(about(refused(&error))),
         }
     }
+
+    /// Nobody has answered for the service's stream: it is about to elect a leader, or there is none.
+    async fn without_stream(&self, letter: &DeadLetter) -> Refused {
+        let name = letter.service.stream();
+        match self.js.get_stream(&name).await {
+            Err(error) if is_not_found(&error) => Refused::Never(format!(
+                "cannot go back: there is no stream {name}, no worker serves its service"
+            )),
+            Ok(_) | Err(_) => Refused::Later("no stream takes its events".into()),
+        }
+    }
+}
+
+fn is_not_found(error: &GetStreamError) -> bool {
+    matches!(error.kind(), GetStreamErrorKind::JetStream(answer) if answer.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
 /// Whether the server may keep later what it does not keep now.
 fn refused(error: &PublishError) -> Refused {
     match error.kind() {
-        PublishErrorKind::StreamNotFound => Refused::Later("no stream takes its events".into()),
-        PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe | PublishErrorKind::MaxAckPending => {
-            Refused::Later(error.to_string())
-        }
+        PublishErrorKind::StreamNotFound
+        | PublishErrorKind::TimedOut
+        | PublishErrorKind::BrokenPipe
+        | PublishErrorKind::MaxAckPending => Refused::Later(error.to_string()),
         PublishErrorKind::MaxPayloadExceeded => Refused::Never(format!("is refused: {error}")),
         PublishErrorKind::Other
         | PublishErrorKind::WrongLastMessageId

@@ -33,7 +33,8 @@ const HEX: usize = 1024;
 pub(super) async fn run(show: DlqShow) -> Result<(), Failure> {
     let reached = fleet::reach(&show.fleet, None).await?;
     let sequence = show.sequence;
-    let found = one(&stream(&reached.js).await?, sequence).await;
+    stream(&reached.js).await?;
+    let found = one(&reached.js, sequence).await;
     let found = found.map_err(|refused| match refused {
         Refused::Later(why) => Failure::Failed(why),
         Refused::Never(why) => Failure::Failed(format!("{sequence} {why}")),

@@ -137,18 +137,53 @@ async fn letters_that_cannot_go_back_stay_and_do_not_stop_the_others() {
         .fails(&["dlq", "replay", "3", "99"], 1, "there is no dead letter 99")
         .await;
 
-    // A service that is no more: what waits for its stream stops in time and keeps the letters.
+    // A service that is no more: its letters stay, and those of others go.
     stage.put(&Letter::new("homeless")).await;
+    let other = Letter {
+        subject: "dead.http",
+        home: "events.http",
+        ..Letter::new("other")
+    };
+    stage.put(&other).await;
     stage.js.delete_stream("WEIR_github").await.unwrap();
-    let replay = ["dlq", "replay", "--id", "homeless", "--patience", "300ms"];
-    stage
-        .fails(
-            &replay,
-            1,
-            "github: no stream takes its events, for 300ms: nothing is lost",
-        )
-        .await;
-    assert_eq!(stage.count("WEIR_DEAD").await, 4);
+    let said = stage.fails(&["dlq", "replay", "--all"], 1, "there is no stream WEIR_github");
+    assert_eq!(said.await, "replayed 1 dead letter\n");
+    assert_eq!(stage.ids(&[]).await, ["lost-0", "lost-1", "lost-2", "homeless"]);
+}
+
+/// The client library drops its connection over these headers each time that they are handed out.
+#[tokio::test]
+async fn letters_with_headers_that_no_client_reads_are_listed_shown_and_replayed_without_them() {
+    let stage = Stage::new().await;
+    stage.put_many("before", 3).await;
+    let mut head = b"NATS/1.0\r\nX-Odd: \xff\xfe\r\n".to_vec();
+    for (name, values) in Letter::new("odd").headers().iter() {
+        for value in values {
+            head.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        }
+    }
+    head.extend_from_slice(b"\r\n");
+    stage.publish_raw("dead.github", &head, b"{}").await;
+    stage.put_many("behind", 3).await;
+    let mut ids = stage.ids(&[]).await;
+    ids.sort();
+    let all = [
+        "before-00000",
+        "before-00001",
+        "before-00002",
+        "behind-00000",
+        "behind-00001",
+        "behind-00002",
+        "odd",
+    ];
+    assert_eq!(ids, all);
+    assert!(stage.weir(&["dlq", "show", "4"]).await.contains("odd"));
+    assert_eq!(
+        stage.weir(&["dlq", "replay", "--service", "github"]).await,
+        "replayed 7 dead letters\n"
+    );
+    assert_eq!(stage.count("WEIR_DEAD").await, 0);
+    assert_eq!(stage.waiting().await.get("odd"), Some(&1));
 }
 
 #[tokio::test]

@@ -19,7 +19,8 @@ use shared::dead_letter::{Attempt, history_header};
 use shared::servers::{Nats, NatsOptions};
 use shared::subject::{Service, headers};
 use shared::topology;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 pub(super) const WEIR: &str = env!("CARGO_BIN_EXE_weir");
@@ -148,6 +149,26 @@ impl Stage {
             self.js
                 .publish_with_headers(letter.subject, letter.headers(), letter.payload.clone().into());
         sent.await.unwrap().await.unwrap().sequence
+    }
+
+    /// Publishes headers that the client library would not.
+    pub(super) async fn publish_raw(&self, subject: &str, head: &[u8], payload: &[u8]) {
+        let address = self.nats.url().replace("nats://", "");
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let total = head.len() + payload.len();
+        let mut publish = b"CONNECT {\"headers\":true,\"verbose\":false}\r\n".to_vec();
+        publish.extend_from_slice(format!("HPUB {subject} {} {total}\r\n", head.len()).as_bytes());
+        publish.extend_from_slice(head);
+        publish.extend_from_slice(payload);
+        publish.extend_from_slice(b"\r\nPING\r\n");
+        stream.write_all(&publish).await.unwrap();
+        let mut said = Vec::new();
+        while !said.ends_with(b"PONG\r\n") {
+            assert!(
+                stream.read_buf(&mut said).await.unwrap() > 0,
+                "the server hangs up"
+            );
+        }
     }
 
     /// Puts as many letters of `github` with ids of their own.

@@ -27,7 +27,8 @@ pub fn date(headers: &HeaderMap) -> Option<SystemTime> {
 }
 
 /// Success, or the failure that a status is by RFC 9110: 429 throttles; 408, 425 and 5xx may pass; every other status
-/// stays, a redirect included. After a 5xx other than 503 the effect is unknown.
+/// stays, a redirect included. After a 5xx the effect is unknown, but for a 503 that says when to come again: that is a
+/// server, or what stands before it, that refuses work; without it, it may be one that broke off.
 pub fn by_status(answer: &Answer, now: SystemTime) -> Result<(), Failure> {
     let status = answer.status;
     if status.is_success() {
@@ -42,13 +43,16 @@ pub fn by_status(answer: &Answer, now: SystemTime) -> Result<(), Failure> {
             wait: retry_after.unwrap_or(Duration::from_secs(30)),
         },
         // The request was not taken.
-        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::SERVICE_UNAVAILABLE => {
-            Failure::Transient {
-                reason,
-                retry_after,
-                unknown: false,
-            }
-        }
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => Failure::Transient {
+            reason,
+            retry_after,
+            unknown: false,
+        },
+        StatusCode::SERVICE_UNAVAILABLE => Failure::Transient {
+            reason,
+            retry_after,
+            unknown: retry_after.is_none(),
+        },
         // Will not be different tomorrow.
         StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => Failure::Permanent { reason },
         // A gateway that lost the answer says so, and a server that broke off may have done its work.
@@ -108,6 +112,13 @@ mod tests {
                 "{status}"
             );
         }
+        // Whoever says when to come again has not begun.
+        let unknown = |status, headers: &[_]| match by_status(&answer(status, headers), now).unwrap_err() {
+            Failure::Transient { unknown, .. } => unknown,
+            other => panic!("{other:?}"),
+        };
+        assert!(unknown(500, &[]) && unknown(502, &[]) && unknown(504, &[]) && unknown(503, &[]));
+        assert!(!unknown(408, &[]) && !unknown(425, &[]) && !unknown(503, &[("retry-after", "7")]));
         let throttled = by_status(&answer(429, &[("retry-after", "7")]), now).unwrap_err();
         assert!(matches!(throttled, Failure::Throttled { wait, .. } if wait.as_secs() == 7));
     }

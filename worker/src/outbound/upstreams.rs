@@ -218,7 +218,7 @@ impl Upstreams {
                     } else {
                         candidate = candidate.or_else(|| self.shared.candidate());
                         if candidate.is_some()
-                            && let Some(lease) = self.probe(at).await
+                            && let Some(lease) = Box::pin(self.probe(at)).await
                         {
                             return Ok(lease);
                         }

@@ -9,6 +9,10 @@ use sqlx::PgPool;
 
 use super::{Owner, outcomes, until_answered};
 
+/// Tells a note from those that others made of the same event: whoever's call ends late must not take away theirs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked(pub(super) i64);
+
 /// What was known when a call was about to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begun {
@@ -24,7 +28,11 @@ pub enum Begun {
 
 /// Makes a note of each event, or takes over one whose call cannot be under way any more. What nobody knew before a
 /// replay is of no account after it: somebody has looked and decided. The number of a replay counts once.
-pub(super) async fn begin(pool: PgPool, owner: Arc<Owner>, calls: Vec<(EventId, u64)>) -> Vec<Option<Begun>> {
+pub(super) async fn begin(
+    pool: PgPool,
+    owner: Arc<Owner>,
+    calls: Vec<(EventId, u64)>,
+) -> Vec<Option<(Begun, Asked)>> {
     // A note that is held is locked by nobody: whoever meets it reads its age.
     const BEGIN: &str = "
         WITH ours AS (
@@ -82,11 +90,12 @@ pub(super) async fn begin(pool: PgPool, owner: Arc<Owner>, calls: Vec<(EventId, 
             None => Begun::Elsewhere(owner.longest_call),
         };
         let ours = !matches!(standing, Begun::Elsewhere(_));
-        Some(if ours && !taken.insert((*id).to_owned()) {
+        let standing = if ours && !taken.insert((*id).to_owned()) {
             Begun::Elsewhere(owner.longest_call)
         } else {
             standing
-        })
+        };
+        Some((standing, Asked(asked)))
     };
     texts.iter().map(answer).collect()
 }

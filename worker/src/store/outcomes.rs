@@ -6,7 +6,7 @@ use std::sync::Arc;
 use shared::event::EventId;
 use sqlx::PgPool;
 
-use super::{AWAY_PAUSE, Finding, Intent, Owner, Row, State, bounded, is_about_a_row, until_answered};
+use super::{AWAY_PAUSE, Asked, Finding, Intent, Owner, Row, State, bounded, is_about_a_row, until_answered};
 use crate::metrics::StoreMetrics;
 
 /// Whether these events are done.
@@ -117,12 +117,13 @@ macro_rules! insert {
 
 async fn insert(pool: &PgPool, rows: &[Row]) -> Result<(), sqlx::Error> {
     const INSERT: &str = insert!("");
-    // A note goes with the outcome of its call. One whose outcome nobody knows stays, for whoever comes next.
+    // A note goes with the outcome of its call. One whose outcome nobody knows stays, for whoever comes next; and one
+    // that another has taken over by now is theirs.
     const INSERT_WITH_INTENTS: &str = insert!(
         ", over AS (
-            DELETE FROM intents WHERE service = $14 AND event_id = ANY($15)
+            DELETE FROM intents WHERE service = $14 AND event_id = ANY($15) AND asked = ANY($17)
         ), unknown AS (
-            UPDATE intents SET ended = true WHERE service = $14 AND event_id = ANY($16)
+            UPDATE intents SET ended = true WHERE service = $14 AND event_id = ANY($16) AND asked = ANY($17)
         ) "
     );
     let column = |of: fn(&Row) -> &str| rows.iter().map(of).collect::<Vec<_>>();
@@ -154,14 +155,16 @@ async fn insert(pool: &PgPool, rows: &[Row]) -> Result<(), sqlx::Error> {
     .bind(numbers(|row| row.accepted_ms))
     .bind(numbers(|row| row.at_ms));
     if let Some(noted) = noted {
-        let of = |intent: Intent| {
-            let those = rows.iter().filter(move |row| row.intent == intent);
+        let of = |those: fn(Intent) -> bool| {
+            let those = rows.iter().filter(move |row| those(row.intent));
             those.map(|row| row.event_id.as_str()).collect::<Vec<_>>()
         };
+        let asked = rows.iter().filter_map(|row| row.intent.asked());
         query = query
             .bind(noted.service.as_str())
-            .bind(of(Intent::Over))
-            .bind(of(Intent::Unknown));
+            .bind(of(|intent| matches!(intent, Intent::Over(_))))
+            .bind(of(|intent| matches!(intent, Intent::Unknown(_))))
+            .bind(asked.map(|Asked(asked)| asked).collect::<Vec<_>>());
     }
     query.execute(pool).await?;
     Ok(())

@@ -5,8 +5,23 @@ use std::time::Duration;
 
 use sqlx::{PgPool, Postgres, Transaction};
 
-/// The tables, with the column that tells the week.
-const TABLES: [&str; 2] = ["outcomes", "failures"];
+/// A table in partitions.
+struct Table {
+    name: &'static str,
+    /// The column that tells the week.
+    time: &'static str,
+}
+
+const TABLES: [Table; 2] = [
+    Table {
+        name: "outcomes",
+        time: "finished_at",
+    },
+    Table {
+        name: "failures",
+        time: "at",
+    },
+];
 /// Weeks that are there ahead of time.
 const AHEAD: i64 = 1;
 const WEEK: i64 = 7 * 86_400;
@@ -33,9 +48,9 @@ pub async fn keep_up(pool: PgPool, keep: Keep) -> Result<(), Infallible> {
 /// Waits for another that is at it.
 ///
 /// # Errors
-/// The table was not to be had within two seconds, or rows of a new partition's time lie in the default one.
+/// The table was not to be had within two seconds.
 pub async fn tend(pool: &PgPool, keep: Keep) -> Result<(), sqlx::Error> {
-    for table in TABLES {
+    for table in &TABLES {
         tend_one(pool, table, keep).await?;
     }
     // Of calls that nobody will ask for any more.
@@ -50,7 +65,7 @@ pub async fn tend(pool: &PgPool, keep: Keep) -> Result<(), sqlx::Error> {
 }
 
 /// One table in a transaction: whoever writes locks both, and holding one while waiting for the other would be a deadlock.
-async fn tend_one(pool: &PgPool, table: &str, keep: Keep) -> Result<(), sqlx::Error> {
+async fn tend_one(pool: &PgPool, table: &Table, keep: Keep) -> Result<(), sqlx::Error> {
     let mut work = pool.begin().await?;
     // Making and dropping shut the table for a moment: rather later than in a queue that others wait in.
     sqlx::query("SET LOCAL lock_timeout = '2s'")
@@ -65,20 +80,44 @@ async fn tend_one(pool: &PgPool, table: &str, keep: Keep) -> Result<(), sqlx::Er
         .await?;
     let week = now.div_euclid(WEEK);
     let oldest = (now - keep.0.as_secs() as i64).div_euclid(WEEK);
-    let there = existing(&mut work, table).await?;
+    let there = existing(&mut work, table.name).await?;
     for from in there.iter().filter(|from| **from < oldest) {
-        execute(&mut work, format!("DROP TABLE {}", name(table, *from))).await?;
-        tracing::info!(partition = name(table, *from), "an old partition is dropped");
+        let partition = name(table.name, *from);
+        execute(&mut work, format!("DROP TABLE {partition}")).await?;
+        tracing::info!(partition, "an old partition is dropped");
     }
+    let Table { name: whole, time } = table;
+    let old = format!(
+        "DELETE FROM {whole}_default WHERE {time} < to_timestamp({})",
+        oldest * WEEK
+    );
+    execute(&mut work, old).await?;
     for at in (week..=week + AHEAD).filter(|at| !there.contains(at)) {
-        let (from, to) = (at * WEEK, (at + 1) * WEEK);
-        let statement = format!(
-            "CREATE TABLE {} PARTITION OF {table} FOR VALUES FROM (to_timestamp({from})) TO (to_timestamp({to}))",
-            name(table, at)
-        );
-        execute(&mut work, statement).await?;
+        make(&mut work, table, at).await?;
     }
     work.commit().await
+}
+
+/// Makes the partition of a week. Rows of its time that came while there was none lie in the default one: they move.
+async fn make(work: &mut Transaction<'_, Postgres>, table: &Table, week: i64) -> Result<(), sqlx::Error> {
+    let Table { name: table, time } = table;
+    let (from, to) = (week * WEEK, (week + 1) * WEEK);
+    let name = name(table, week);
+    let within = format!("{time} >= to_timestamp({from}) AND {time} < to_timestamp({to})");
+    for statement in [
+        format!("LOCK TABLE {table}_default IN ACCESS EXCLUSIVE MODE"),
+        format!(
+            "CREATE TABLE {name} (LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES)"
+        ),
+        format!("INSERT INTO {name} SELECT * FROM {table}_default WHERE {within}"),
+        format!("DELETE FROM {table}_default WHERE {within}"),
+        format!(
+            "ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM (to_timestamp({from})) TO (to_timestamp({to}))"
+        ),
+    ] {
+        execute(work, statement).await?;
+    }
+    Ok(())
 }
 
 /// Weeks since the epoch that a table has partitions of.
