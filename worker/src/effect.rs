@@ -111,6 +111,8 @@ pub enum Note {
     Begun(Asked),
     /// That an earlier one was begun, first so long ago, of which nothing is known yet.
     Unknown(Asked, Duration),
+    /// The same, of an event that was replayed: unless it is found done, it is to be done now.
+    Replayed(Asked, Duration),
     /// That it begins, and another has done it in the meantime.
     TooLate(Asked),
 }
@@ -121,11 +123,12 @@ impl Note {
         match (self, verdict) {
             (Self::None, _) => Intent::None,
             (Self::TooLate(asked), _)
-            | (Self::Begun(asked) | Self::Unknown(asked, _), Verdict::Done(_) | Verdict::Duplicate) => {
-                Intent::Over(asked)
-            }
+            | (
+                Self::Begun(asked) | Self::Unknown(asked, _) | Self::Replayed(asked, _),
+                Verdict::Done(_) | Verdict::Duplicate,
+            ) => Intent::Over(asked),
             // A dead letter too: another delivery of the event must not begin as if nothing had been.
-            (Self::Unknown(asked, _), _)
+            (Self::Unknown(asked, _) | Self::Replayed(asked, _), _)
             | (
                 Self::Begun(asked),
                 Verdict::Retry { unknown: true, .. } | Verdict::Dead { unknown: true, .. },
@@ -194,16 +197,18 @@ pub async fn begin(event: &Event, replay: u64, pool: &Pool) -> Result<Note, Fail
         Some((Begun::First, asked)) => Ok(Note::Begun(asked)),
         Some((Begun::Done, asked)) => Ok(Note::TooLate(asked)),
         Some((Begun::Unknown(ago), asked)) => Ok(Note::Unknown(asked, ago)),
+        Some((Begun::Replayed(ago), asked)) => Ok(Note::Replayed(asked, ago)),
         Some((Begun::Elsewhere(wait), _)) => elsewhere(wait),
         None => elsewhere(longest_call(pool.config.timeout)),
     }
 }
 
 /// What is to become of an event whose earlier call nobody knows the end of: it was done, or is to be done now, or
-/// neither can be said.
+/// neither can be said, unless somebody has `decided`.
 pub async fn resolve(
     event: &Event,
     earlier: Earlier,
+    decided: bool,
     turn: &Turn,
     pool: &Pool,
 ) -> Result<Option<Completion>, Failure> {
@@ -221,6 +226,7 @@ pub async fn resolve(
     match found {
         Found::Done(completion) => Ok(Some(completion)),
         Found::Nothing => Ok(None),
+        Found::CannotTell if decided => Ok(None),
         Found::CannotTell => Err(undecided("an earlier attempt did not come to an end")),
     }
 }

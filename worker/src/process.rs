@@ -119,10 +119,11 @@ async fn call(
     if let Note::TooLate(_) = *note {
         return Ok(None);
     }
-    if let Note::Unknown(ours, ago) = *note {
+    if let Note::Unknown(ours, ago) | Note::Replayed(ours, ago) = *note {
         let accepted = UNIX_EPOCH + Duration::from_millis(delivery.accepted());
         let earlier = Earlier { accepted, ago };
-        let done_before = effect::resolve(event, earlier, &turn, pool).await?;
+        let decided = matches!(*note, Note::Replayed(..));
+        let done_before = effect::resolve(event, earlier, decided, &turn, pool).await?;
         if done_before.is_some() {
             return Ok(done_before);
         }

@@ -145,6 +145,24 @@ async fn what_nobody_knows_is_called_again_by_a_replay_only() {
     assert_eq!(written(&world), 2);
 }
 
+/// The comment was written, and then the API could not be asked. Once it can, a replay of the letter finds it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_looks_before_it_calls() {
+    let mut world = world(&[("WEIR_SERVICE_GITHUB_UNKNOWN", "dead")]).await;
+    world.publish("github", comments(1)).await;
+    let mut worker = killed_at(&mut world, "worker.called").await;
+    assert_eq!(ended(&world, "github").await, only("dead", "unknown"));
+    worker.stop(DIES_WITHIN).await.unwrap();
+    let looks = [("WEIR_SERVICE_GITHUB_UNKNOWN", "look-up")];
+    let _worker = world.fleet.start_many("worker", 1, &looks).await.unwrap();
+    let letters = world.js.get_stream("WEIR_DEAD").await.unwrap();
+    let letter = DeadLetter::read(&letters.get_raw_message(1).await.unwrap()).unwrap();
+    letter.replay(&world.js).await.unwrap();
+    world.done(1).await;
+    assert_eq!(codes(&world).await, only("done", "found"));
+    assert_eq!(written(&world), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn at_least_once_makes_the_call_again() {
     let mut world = world(&[("WEIR_SERVICE_GITHUB_UNKNOWN", "retry")]).await;

@@ -1,6 +1,6 @@
 //! Notes of calls that must not be made twice, made before they begin. At most one worker at a time has an event's.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,12 +22,14 @@ pub enum Begun {
     Done,
     /// It was begun before, first so long ago, and nobody knows what became of it. It is ours now.
     Unknown(Duration),
+    /// The same, and since then somebody has decided that it is to be done.
+    Replayed(Duration),
     /// It may be under way elsewhere for so long.
     Elsewhere(Duration),
 }
 
-/// Makes a note of each event, or takes over one whose call cannot be under way any more. What nobody knew before a
-/// replay is of no account after it: somebody has looked and decided. The number of a replay counts once.
+/// Makes a note of each event, or takes over one whose call cannot be under way any more. The number of a replay counts
+/// once: what it decided is used up by the call that it leads to.
 pub(super) async fn begin(
     pool: PgPool,
     owner: Arc<Owner>,
@@ -41,7 +43,6 @@ pub(super) async fn begin(
             GROUP BY id ORDER BY id
             ON CONFLICT (event_id, service) DO UPDATE SET worker = excluded.worker, asked = excluded.asked, at = now(),
                 replay = greatest(i.replay, excluded.replay), ended = false,
-                since = CASE WHEN excluded.replay > i.replay THEN now() ELSE i.since END,
                 starts = CASE WHEN excluded.replay > i.replay THEN 1
                     ELSE i.starts + (i.asked <> excluded.asked)::integer END
             WHERE i.ended OR i.at < now() - $4 * interval '1 second' OR i.asked = excluded.asked
@@ -70,19 +71,24 @@ pub(super) async fn begin(
     let ours = rows.iter().filter(|(_, starts, _)| *starts > 0);
     let ours: Vec<&str> = ours.map(|(id, ..)| id.as_str()).collect();
     let done = outcomes::done(&pool, &owner, &ours).await;
+    let replayed = calls.iter().filter(|(_, replay)| *replay > 0);
+    let replayed: HashSet<&str> = replayed.map(|(id, _)| id.as_str()).collect();
     let mut begun: HashMap<String, Begun> = HashMap::with_capacity(rows.len());
     for (id, starts, seconds) in rows {
         let span = Duration::from_secs_f64(seconds.max(0.0));
         let standing = match starts {
             0 => Begun::Elsewhere(span),
             _ if done.contains(&id) => Begun::Done,
+            // Of a replay the note may be that of the call before; its age tells. Otherwise it is ours, made by a try
+            // whose answer was lost.
+            1 if !span.is_zero() && replayed.contains(id.as_str()) => Begun::Replayed(span),
             1 => Begun::First,
             _ => Begun::Unknown(span),
         };
         begun.insert(id, standing);
     }
     // Two deliveries of one event in one batch: the first has it.
-    let mut taken = std::collections::HashSet::new();
+    let mut taken = HashSet::new();
     let answer = |id: &&str| {
         let standing = match begun.get(*id) {
             Some(standing) => *standing,
