@@ -4,7 +4,10 @@
 pub mod away;
 mod book;
 mod extras;
+mod owed;
+mod quickest;
 mod report;
+mod slot;
 mod turn;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +24,8 @@ use crate::limits::Limits;
 use crate::metrics::QuotaMetrics;
 use crate::provider::Provider;
 use away::{Away, Policy};
-use book::{Book, Slot, counts_flights};
+use book::{Book, counts_flights};
+use slot::Slot;
 pub use turn::{Ticket, Turn};
 
 /// What the last look said is believed for so long.

@@ -5,36 +5,14 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shared::limiter::bucket::slack_of_way;
-use shared::limiter::{Bucket, Charge, Grant, Report, Rule};
+use shared::limiter::{Bucket, Charge, Report, Rule};
+
+use super::owed::{Owed, aged};
+use super::quickest::Quickest;
+use super::slot::{Part, Slot, lasts, longest_way, micros};
 
 /// Keys whose waiting is remembered at most.
 const MAX_QUEUES: usize = 10_000;
-
-/// The right to begin one call, from its time on.
-#[derive(Debug, Clone)]
-pub(super) struct Slot {
-    /// Not before this.
-    pub(super) due: Instant,
-    /// The earliest moment that this may have been for Redis.
-    pub(super) booked: Instant,
-    /// Under which limits.
-    pub(super) base: Arc<[Charge]>,
-    /// One for each of them: its pushes, and the total of its grants with this call.
-    pub(super) marks: Vec<(f64, f64)>,
-    /// A refusal makes older slots void.
-    pub(super) generation: u64,
-}
-
-/// One limit of a call under way.
-#[derive(Debug)]
-pub(super) struct Part {
-    charge: Charge,
-    booked: Instant,
-    push: f64,
-    /// The total of grants with this call.
-    total: f64,
-}
 
 /// A call that has been let go and is not answered yet.
 #[derive(Debug)]
@@ -43,62 +21,6 @@ pub(super) struct Flight {
     begun: Instant,
     /// Whether it is late beyond what counts, and that has been reported.
     overdue: bool,
-}
-
-/// The quickest answer of the last minute or two: no call is under way for less after its arrival.
-#[derive(Debug, Default)]
-struct Quickest {
-    now: Option<(Instant, Duration)>,
-    before: Duration,
-}
-
-impl Quickest {
-    fn saw(&mut self, took: Duration, now: Instant) {
-        match &mut self.now {
-            Some((since, least)) if now.duration_since(*since) < Duration::from_secs(60) => {
-                *least = took.min(*least);
-            }
-            Some((since, least)) => (*since, self.before, *least) = (now, *least, took),
-            None => self.now = Some((now, took)),
-        }
-    }
-
-    fn least(&self) -> Duration {
-        self.now
-            .map_or(Duration::ZERO, |(_, least)| least.min(self.before))
-    }
-}
-
-/// A report that waits to be told.
-#[derive(Debug)]
-struct Owed {
-    charge: Charge,
-    report: Report,
-    /// Its times count from here.
-    since: Instant,
-}
-
-impl Owed {
-    /// The report as it is now.
-    fn told(self, now: Instant) -> (Charge, Report) {
-        let age = micros(now.saturating_duration_since(self.since));
-        (self.charge, aged(self.report, age))
-    }
-}
-
-/// A report so much later.
-fn aged(report: Report, age: f64) -> Report {
-    Report {
-        unused_age: report.unused_age + age,
-        settle_age: report.settle_age + age,
-        pause: (report.pause - age).max(0.0),
-        reset: (report.reset - age).max(0.0),
-        ..report
-    }
-}
-
-fn micros(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e6
 }
 
 /// See the module.
@@ -135,85 +57,6 @@ impl Default for Rate {
             count: 0,
             a_second: 0.0,
         }
-    }
-}
-
-/// Until how long after its time a slot may be used.
-fn lasts(base: &[Charge]) -> Duration {
-    let shortest = base.iter().filter_map(|charge| charge.rule.period()).min();
-    shortest.map_or(Duration::MAX, |period| {
-        (period / 20).clamp(Duration::from_millis(10), Duration::from_millis(250))
-    })
-}
-
-/// How late a call is taken to be at most that is long without an answer: an API can be slow at times. A quarter of the
-/// period, at most 500 ms.
-fn longest_way(period: Duration) -> Duration {
-    (period / 4).min(Duration::from_millis(500))
-}
-
-impl Slot {
-    /// The slots of a grant that was asked for at `asked` and came at `answered`.
-    pub(super) fn of(
-        grant: &Grant,
-        base: &Arc<[Charge]>,
-        asked: Instant,
-        answered: Instant,
-        generation: u64,
-    ) -> impl Iterator<Item = Self> {
-        (0..grant.calls).map(move |n| Self {
-            due: answered + grant.due(n),
-            booked: asked + grant.due(n),
-            base: Arc::clone(base),
-            marks: grant
-                .marks
-                .iter()
-                .zip(base.iter())
-                .map(|((push, total), charge)| (*push, total + f64::from(n + 1) * f64::from(charge.cost)))
-                .collect(),
-            generation,
-        })
-    }
-
-    pub(super) fn parts(&self) -> impl Iterator<Item = Part> {
-        self.base
-            .iter()
-            .zip(&self.marks)
-            .map(|(charge, (push, total))| Part {
-                charge: charge.clone(),
-                booked: self.booked,
-                push: *push,
-                total: *total,
-            })
-    }
-}
-
-impl Part {
-    /// A limit taken for one call only.
-    pub(super) fn own(charge: Charge, asked: Instant, mark: (f64, f64)) -> Self {
-        let total = mark.1 + f64::from(charge.cost);
-        Self {
-            charge,
-            booked: asked,
-            push: mark.0,
-            total,
-        }
-    }
-
-    /// What the pushes of the bucket must come to when this call arrived no later than `quickest` before `now`.
-    fn late(&self, now: Instant, quickest: Duration) -> f64 {
-        let Some(period) = self.charge.rule.period() else {
-            return 0.0;
-        };
-        let way = now
-            .saturating_duration_since(self.booked)
-            .saturating_sub(quickest)
-            .min(longest_way(period));
-        let beyond = way.saturating_sub(slack_of_way(period));
-        if beyond.is_zero() {
-            return 0.0;
-        }
-        self.push + micros(beyond)
     }
 }
 

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use shared::limiter::{Ask, Charge};
 
-use super::book::{Part, counts_flights};
+use super::book::counts_flights;
+use super::slot::Part;
 use super::{Desk, Turn, Wait, Why, gone, limit};
 
 impl Desk {

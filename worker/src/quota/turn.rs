@@ -7,7 +7,8 @@ use shared::failure::Failure;
 use shared::limiter::Charge;
 
 use super::Desk;
-use super::book::{Book, Slot};
+use super::book::Book;
+use super::slot::Slot;
 use crate::limits::dimension;
 use crate::outbound::Answer;
 use crate::outbound::lease::Bound;
