@@ -24,10 +24,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Readiness answers within 50 ms: for a dependency that takes longer than this to answer it says what is known of it.
 pub const CHECK_TIMEOUT: Duration = Duration::from_millis(40);
-/// For how long a dependency that answered counts as there while its next answer is late. A machine that is short of
-/// time for a moment must not take all replicas out of service at once.
-pub const GOOD_FOR: Duration = Duration::from_secs(5);
-/// After so long a check is over without an answer.
+/// For how long a dependency that answered counts as there while its next answer is late: longer than the usual ten
+/// seconds between two probes. A machine that is short of time must not take all replicas out of service at once.
+pub const GOOD_FOR: Duration = Duration::from_secs(15);
+/// After so long a check is over without an answer, and the dependency counts as away.
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(5);
 
 type Answer = Result<(), String>;
