@@ -30,11 +30,17 @@ impl Failure {
 
     /// Says it on standard error.
     pub(crate) fn tell(&self) -> ExitCode {
-        let (Self::Usage(text) | Self::Failed(text)) = self;
-        terminal::note(format_args!("weir: {text}"));
+        terminal::note(format_args!("weir: {self}"));
         match self {
             Self::Usage(_) => ExitCode::from(shared::config::EXIT_CONFIG),
             Self::Failed(_) => ExitCode::FAILURE,
         }
+    }
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Usage(text) | Self::Failed(text)) = self;
+        f.write_str(text)
     }
 }

@@ -206,7 +206,7 @@ fn table(
         columns.row([
             terminal::clean(&view.service, 32).into_owned(),
             "all".into(),
-            figure(totals.map(|t| t.waiting)),
+            figure(totals.map(|t| t.pending)),
             figure(totals.map(|t| t.unacked)),
             oldest,
             figure(totals.map(|t| t.retrying)),
@@ -227,7 +227,7 @@ fn table(
             columns.row([
                 String::new(),
                 name,
-                lane.waiting.to_string(),
+                lane.pending.to_string(),
                 lane.unacked.to_string(),
             ]);
         }

@@ -10,7 +10,7 @@ use futures_util::TryStreamExt;
 use futures_util::future::{join_all, try_join_all};
 use serde::{Deserialize, Serialize};
 use shared::config::fleet::Streams;
-use shared::subject::{DEAD, DEAD_STREAM, Lane, RETRY_SCHEDULED, RETRY_STREAM, Service};
+use shared::subject::{DEAD, DEAD_STREAM, Lane, RETRY_DUE, RETRY_SCHEDULED, RETRY_STREAM, Service};
 use shared::telemetry::propagation::millis;
 use shared::topology::{self, TopologyError};
 use tokio::time::MissedTickBehavior;
@@ -85,8 +85,9 @@ pub async fn observe(
     services: &[Service],
 ) -> BTreeMap<Service, Result<Observation, Unknown>> {
     let (retries, dead) = tokio::join!(
-        counts(js, RETRY_STREAM, RETRY_SCHEDULED),
-        counts(js, DEAD_STREAM, DEAD)
+        // Those whose time has come are on their way back, which takes seconds after a restart of the server.
+        counts(js, RETRY_STREAM, &[RETRY_SCHEDULED, RETRY_DUE]),
+        counts(js, DEAD_STREAM, &[DEAD])
     );
     let of = |counts: &Result<HashMap<String, u64>, Unknown>, service: &Service| match counts {
         Ok(counts) => Ok(counts.get(service.as_str()).copied().unwrap_or(0)),
@@ -148,9 +149,13 @@ async fn one(
     })
 }
 
-/// Messages of a stream on subjects below `prefix`, by service, which is the token after it. The server lists subjects in pages, and each
+/// Messages of a stream on subjects below `prefixes`, by service, which is the token after them. The server lists subjects in pages, and each
 /// page is added up and dropped: memory does not grow with the number of retries.
-async fn counts(js: &jetstream::Context, name: &str, prefix: &str) -> Result<HashMap<String, u64>, Unknown> {
+async fn counts(
+    js: &jetstream::Context,
+    name: &str,
+    prefixes: &[&str],
+) -> Result<HashMap<String, u64>, Unknown> {
     let stream = js
         .get_stream(name)
         .await
@@ -160,15 +165,14 @@ async fn counts(js: &jetstream::Context, name: &str, prefix: &str) -> Result<Has
         return Ok(counts);
     }
     let unknown = || format!("subjects of stream {name}");
-    let below = format!("{prefix}.>");
     let mut subjects = stream
-        .info_with_subjects(below)
+        .info_with_subjects(">")
         .await
         .map_err(Unknown::of(unknown()))?;
     while let Some((subject, count)) = subjects.try_next().await.map_err(Unknown::of(unknown()))? {
-        let rest = subject
-            .strip_prefix(prefix)
-            .and_then(|rest| rest.strip_prefix('.'));
+        let rest = prefixes
+            .iter()
+            .find_map(|prefix| subject.strip_prefix(prefix)?.strip_prefix('.'));
         if let Some(service) = rest.and_then(|rest| rest.split('.').next()) {
             match counts.get_mut(service) {
                 Some(total) => *total += count as u64,

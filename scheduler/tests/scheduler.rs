@@ -16,7 +16,7 @@ use shared::config::{Fleet, Reader};
 use shared::dead_letter::DeadLetter;
 use shared::event::{Data, Event, EventId};
 use shared::servers::{Nats, NatsOptions};
-use shared::subject::{DEAD_STREAM, LEADER_BUCKET, Lane, Service, headers};
+use shared::subject::{DEAD_STREAM, LEADER_BUCKET, Lane, RETRY_DUE, Service, headers};
 use shared::{connect, schedule, topology, wire};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -173,6 +173,9 @@ async fn depths_are_what_is_there_and_unknown_when_nats_is_away() {
         .unwrap()
         .await
         .unwrap();
+    // A retry whose time has come, on a subject that the service's stream does not take it back from.
+    let due = format!("{RETRY_DUE}.github.high.acme.stuck");
+    stage.js.publish(due, "x".into()).await.unwrap().await.unwrap();
 
     let expected = |views: &[ServiceView]| {
         let [github, http] = views else {
@@ -192,7 +195,7 @@ async fn depths_are_what_is_there_and_unknown_when_nats_is_away() {
             normal.unacked,
             normal.waiting,
         ) == (2, 1, 3, 1, 1, 2)
-            && (g.retrying, g.dead, h.retrying, h.dead, h.waiting) == (0, 0, 3, 1, 0)
+            && (g.retrying, g.dead, h.retrying, h.dead, h.waiting) == (1, 0, 3, 1, 0)
             && g.oldest_age_seconds.is_some()
             && h.oldest_age_seconds.is_none()
             && github.state == Freshness::Fresh

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream;
+use tokio::sync::watch;
 
 use crate::config::Fleet;
 
@@ -29,11 +30,27 @@ pub async fn nats(
     fleet: &Fleet,
     name: &str,
 ) -> Result<(async_nats::Client, jetstream::Context), ConnectError> {
+    let (client, js, _) = nats_counted(fleet, name).await?;
+    Ok((client, js))
+}
+
+/// The same, with how often the client has connected by now: what was on its way when that changes is lost.
+pub async fn nats_counted(
+    fleet: &Fleet,
+    name: &str,
+) -> Result<(async_nats::Client, jetstream::Context, watch::Receiver<u64>), ConnectError> {
+    let (connects, counted) = watch::channel(0);
     let mut options = async_nats::ConnectOptions::new()
         .name(name)
         .retry_on_initial_connect()
         .connection_timeout(Duration::from_secs(5))
         .ping_interval(Duration::from_secs(10))
+        .event_callback(move |event| {
+            if let async_nats::Event::Connected = event {
+                connects.send_modify(|times| *times += 1);
+            }
+            std::future::ready(())
+        })
         .reconnect_delay_callback(|tries| Duration::from_millis((50 << tries.min(6)).min(2_000)));
     if let Some(credentials) = &fleet.nats_credentials {
         options = options
@@ -45,7 +62,7 @@ pub async fn nats(
     let js = jetstream::context::ContextBuilder::new()
         .timeout(API_TIMEOUT)
         .build(client.clone());
-    Ok((client, js))
+    Ok((client, js, counted))
 }
 
 /// A connection to Redis that several tasks share and that reconnects by itself. Does not wait for the server.

@@ -40,7 +40,7 @@ use shared::limiter::Limiter;
 use shared::topology;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -99,7 +99,7 @@ pub async fn run(
     listener: TcpListener,
     shutdown: CancellationToken,
 ) -> Result<(), WorkerError> {
-    let (client, js) = connect::nats(&config.fleet, &config.name).await?;
+    let (client, js, connects) = connect::nats_counted(&config.fleet, &config.name).await?;
     let redis = connect::redis(&config.redis_url)?;
     let database = config
         .postgres_url
@@ -141,6 +141,7 @@ pub async fn run(
             service,
             client: &client,
             js: &js,
+            connects: &connects,
             limiter: &limiter,
             database: database.as_ref(),
             metrics: &metrics,
@@ -258,6 +259,7 @@ struct PoolParts<'a> {
     service: &'a ServiceConfig,
     client: &'a async_nats::Client,
     js: &'a jetstream::Context,
+    connects: &'a watch::Receiver<u64>,
     limiter: &'a Limiter,
     database: Option<&'a PgPool>,
     metrics: &'a Metrics,
@@ -317,6 +319,7 @@ impl PoolParts<'_> {
             batch: self.config.batch,
             client: Arc::new(self.client.clone()),
             js: self.js.clone(),
+            connects: self.connects.clone(),
             permits: Arc::new(Semaphore::new(self.service.concurrency)),
             tasks: self.events.clone(),
             hand_back: self.hand_back.clone(),

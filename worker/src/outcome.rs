@@ -136,7 +136,11 @@ pub fn row(
             None,
             before + 1,
             done.code.to_string(),
-            String::new(),
+            // A start without an end may have made the call too, where it is not noted.
+            match delivery.delivered {
+                1 => String::new(),
+                times => format!("delivered {times} times"),
+            },
             done.result.clone(),
         ),
         Verdict::Retry { reason, failed, .. } => (

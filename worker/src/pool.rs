@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_nats::jetstream;
 use shared::config::fleet::Streams;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -33,6 +33,8 @@ pub struct Pool {
     pub client: Arc<async_nats::Client>,
     /// JetStream.
     pub js: jetstream::Context,
+    /// How often NATS was connected to.
+    pub connects: watch::Receiver<u64>,
     /// A place for each event in flight.
     pub permits: Arc<Semaphore>,
     /// Room for large events, which all services of this worker share.

@@ -1,6 +1,7 @@
 //! Stage 5: an upstream in service and permits first, then quota, then as many messages as both allow. What waits for quota waits in the stream,
 //! where it is cheap, visible and free for every worker.
 
+mod care;
 mod lanes;
 mod share;
 
@@ -19,6 +20,7 @@ use crate::outbound::upstreams::{Admission, Candidate};
 use crate::pool::Pool;
 use crate::process::process;
 use crate::quota::Wait;
+use care::Care;
 use lanes::{LaneError, Lanes, Which};
 
 /// Limits can be changed while one waits for them: after so long they are asked again.
@@ -31,13 +33,18 @@ const REFUSED_PAUSE: Duration = Duration::from_millis(500);
 /// # Errors
 /// The NATS client has ended for good.
 pub async fn pull(pool: Arc<Pool>, shutdown: CancellationToken) -> Result<(), LaneError> {
-    let mut lanes = Lanes::new(async_nats::Client::clone(&pool.client), &pool.config.service);
+    let new = || {
+        let client = async_nats::Client::clone(&pool.client);
+        Lanes::new(client, pool.connects.clone(), &pool.config.service)
+    };
+    let mut lanes = new();
+    let mut care = Care::new(pool.connects.clone(), pool.streams.ack_wait);
     let mut lowest = Lowest {
         every: None,
         next: Instant::now(),
     };
     while let Some(result) = shutdown
-        .run_until_cancelled(round(&pool, &mut lanes, &mut lowest))
+        .run_until_cancelled(round(&pool, &mut lanes, &mut care, &mut lowest))
         .await
     {
         if let Err(LaneError::Closed(lane)) = result {
@@ -46,12 +53,7 @@ pub async fn pull(pool: Arc<Pool>, shutdown: CancellationToken) -> Result<(), La
         }
         if let Err(error) = result {
             tracing::warn!(service = %pool.config.service, %error, "cannot pull; making the topology anew");
-            std::mem::replace(
-                &mut lanes,
-                Lanes::new(async_nats::Client::clone(&pool.client), &pool.config.service),
-            )
-            .close()
-            .await;
+            std::mem::replace(&mut lanes, new()).close().await;
             let again = async {
                 tokio::time::sleep(REFUSED_PAUSE).await;
                 let services = std::slice::from_ref(&pool.config.service);
@@ -68,7 +70,12 @@ pub async fn pull(pool: Arc<Pool>, shutdown: CancellationToken) -> Result<(), La
 
 /// One round: permits, tickets, messages. While nothing is known to wait, no ticket is held: a message that comes then
 /// gets its own.
-async fn round(pool: &Arc<Pool>, lanes: &mut Lanes, lowest: &mut Lowest) -> Result<(), LaneError> {
+async fn round(
+    pool: &Arc<Pool>,
+    lanes: &mut Lanes,
+    care: &mut Care,
+    lowest: &mut Lowest,
+) -> Result<(), LaneError> {
     let mut candidate = admitted(pool, lanes).await;
     let mut permits = permits(pool, lanes).await;
     let which = lowest.which(pool.quota.lowest_every());
@@ -80,7 +87,7 @@ async fn round(pool: &Arc<Pool>, lanes: &mut Lanes, lowest: &mut Lowest) -> Resu
         } else {
             permits.num_permits()
         };
-        let most = places.min(waiting);
+        let most = care.most(places).min(waiting);
         tickets = allowed(pool, lanes, || pool.quota.tickets(most)).await;
     } else {
         allowed(pool, lanes, || pool.quota.open()).await;

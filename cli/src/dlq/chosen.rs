@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use async_nats::jetstream;
 use async_nats::jetstream::stream::Stream;
 use indicatif::{ProgressBar, ProgressStyle};
+use shared::config::Fleet;
 use shared::dead_letter::DeadLetter;
 use shared::lifecycle;
 use shared::telemetry::propagation::rfc3339;
@@ -34,6 +35,7 @@ impl Chosen {
 
 /// A command that goes through dead letters.
 pub(super) struct Work {
+    fleet: Fleet,
     pub(super) js: jetstream::Context,
     pub(super) client: async_nats::Client,
     pub(super) stream: Stream,
@@ -59,6 +61,7 @@ impl Work {
         let (stop, bar) = (CancellationToken::new(), ProgressBar::no_length());
         Ok(Self {
             stream: stream(&reached.js).await?,
+            fleet: reached.fleet,
             js: reached.js,
             client: reached.client,
             patience: Patience::new(span, stop.clone(), bar.clone()),
@@ -76,8 +79,17 @@ impl Work {
 
     /// The letters that may fit a selection.
     pub(super) async fn letters(&self, selection: &Selection, depth: Depth) -> Result<Letters, Halt> {
-        let (js, stream) = (self.js.clone(), self.stream.clone());
-        Letters::open(js, stream, selection, depth, &self.patience, self.largest()).await
+        let (fleet, js, stream) = (self.fleet.clone(), self.js.clone(), self.stream.clone());
+        Letters::open(
+            fleet,
+            js,
+            stream,
+            selection,
+            depth,
+            &self.patience,
+            self.largest(),
+        )
+        .await
     }
 
     /// How many letters were chosen.

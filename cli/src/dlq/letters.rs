@@ -1,5 +1,6 @@
 //! Dead letters as the server hands them out.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, Consumer, DeliverPolicy, pull};
@@ -7,6 +8,7 @@ use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::Stream;
 use async_nats::jetstream::{self, Message};
 use futures_util::StreamExt;
+use shared::config::Fleet;
 use shared::dead_letter::DeadLetter;
 use shared::stored::{self, Stored};
 use shared::subject::{DEAD, DEAD_STREAM, Service, header};
@@ -15,6 +17,7 @@ use time::OffsetDateTime;
 use super::patience::{Halt, Patience, Refused};
 use crate::args::Selection;
 use crate::failure::Failure;
+use crate::fleet;
 
 /// Letters whose headers are in memory at once.
 const BATCH: usize = 256;
@@ -90,6 +93,7 @@ pub(super) enum Depth {
 
 /// Reads the letters that are there when it is opened, oldest first.
 pub(super) struct Letters {
+    fleet: Fleet,
     js: jetstream::Context,
     stream: Stream,
     selection: Selection,
@@ -119,6 +123,7 @@ struct Position {
 impl Letters {
     /// `largest` is the most bytes that a message of this server may have.
     pub(super) async fn open(
+        fleet: Fleet,
         js: jetstream::Context,
         stream: Stream,
         selection: &Selection,
@@ -128,6 +133,7 @@ impl Letters {
     ) -> Result<Self, Halt> {
         let mut letters = Self {
             last: stream.cached_info().state.last_sequence,
+            fleet,
             js,
             stream,
             selection: selection.clone(),
@@ -226,16 +232,20 @@ impl Letters {
         let _ = self.stream.delete_consumer(name).await;
     }
 
-    /// Takes a position at the letter that is to be read next.
+    /// Takes a position at the letter that is to be read next, over a connection of its own: a letter whose headers the
+    /// client library refuses ends it, and must not end what else is under way.
     async fn find(&self) -> Result<Position, Refused> {
+        let later = |what: &dyn Display| Refused::Later(format!("reading the dead letters: {what}"));
+        let (_, js) = fleet::connect(&self.fleet).await.map_err(|e| later(&e))?;
+        let stream = js.get_stream_no_info(DEAD_STREAM).await.map_err(|e| later(&e))?;
         let service = self.selection.service.as_ref();
         let config = pull::Config {
             filter_subject: service.map(Service::dead).unwrap_or_default(),
             headers_only: self.depth == Depth::Headers,
             ..from(self.next)
         };
-        let consumer = self.stream.create_consumer(config).await;
-        let consumer = consumer.map_err(|e| Refused::Later(format!("reading the dead letters: {e}")))?;
+        let consumer = stream.create_consumer(config).await;
+        let consumer = consumer.map_err(|e| later(&e))?;
         Ok(Position {
             delivered: 0,
             pending: consumer.cached_info().num_pending,

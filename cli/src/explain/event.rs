@@ -181,7 +181,7 @@ async fn look(
     let Ok(stream) = js.get_stream(name).await else {
         return Ok(None);
     };
-    let walked = walk(&stream, id, bar).await?;
+    let walked = walk(js, &stream, id, bar).await?;
     report.searched.push(Searched {
         stream: name.to_owned(),
         looked_at: walked.seen.len() as u64,

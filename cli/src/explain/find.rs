@@ -1,11 +1,13 @@
 //! Looks for an event in a stream, newest messages first, without taking anything away. A work-queue stream lends its
 //! messages to nobody but its workers, so they are read one by one.
 
+use async_nats::jetstream;
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
+use async_nats::jetstream::stream::Stream;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use indicatif::ProgressBar;
 use shared::event::EventId;
+use shared::stored;
 use shared::subject::{Lane, header, headers, lane_and_tenant};
 use shared::wire;
 
@@ -34,7 +36,12 @@ pub(super) struct Walked {
 }
 
 /// Walks through the newest [`MOST`] messages, or until the event is found.
-pub(super) async fn walk(stream: &Stream, id: &EventId, bar: &ProgressBar) -> Result<Walked, Failure> {
+pub(super) async fn walk(
+    js: &jetstream::Context,
+    stream: &Stream,
+    id: &EventId,
+    bar: &ProgressBar,
+) -> Result<Walked, Failure> {
     let info = stream.cached_info();
     let (name, state) = (&info.config.name, &info.state);
     let mut walked = Walked {
@@ -58,7 +65,7 @@ pub(super) async fn walk(stream: &Stream, id: &EventId, bar: &ProgressBar) -> Re
         let step = (to - from) / WALKERS + 1;
         let parts = (0..WALKERS).map(|part| {
             let begin = from + part * step;
-            walk_part(stream, name, begin, (begin + step - 1).min(to), id, bar)
+            walk_part(js, name, begin, (begin + step - 1).min(to), id, bar)
         });
         let parts: Vec<Part> = stream::iter(parts)
             .buffer_unordered(WALKERS as usize)
@@ -91,7 +98,7 @@ struct Part {
 
 /// Goes from one sequence to another, both included; gaps are jumped over.
 async fn walk_part(
-    stream: &Stream,
+    js: &jetstream::Context,
     name: &str,
     from: u64,
     to: u64,
@@ -101,16 +108,10 @@ async fn walk_part(
     let mut part = Part::default();
     let mut next = from;
     while next <= to {
-        let asked = stream
-            .raw_message_builder()
-            .sequence(next)
-            .next_by_subject(">")
-            .send()
-            .await;
-        let message = match asked {
-            Ok(message) => message,
-            Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => break,
-            Err(error) => return Err(Failure::Failed(format!("reading stream {name}: {error}"))),
+        let message = match stored::next(js, name, ">", next).await {
+            Ok(Some(message)) => message.message(),
+            Ok(None) => break,
+            Err(error) => return Err(Failure::failed(error)),
         };
         if message.sequence > to {
             break;

@@ -291,7 +291,13 @@ fn done(row: &Row) -> String {
         } else {
             format!(" Its trace is {}.", clean(&row.trace_id, 40))
         }
-    )
+    ) + &match row.detail.as_str() {
+        "" => String::new(),
+        detail => format!(
+            " It was {}: a worker may have begun it before.",
+            clean(detail, TEXT)
+        ),
+    }
 }
 
 fn waits(waiting: &Waiting) -> Vec<String> {

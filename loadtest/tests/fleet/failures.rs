@@ -6,8 +6,9 @@ use std::time::Duration;
 use loadtest::provider::{Faults, ProviderConfig};
 use serde_json::json;
 use shared::dead_letter::DeadLetter;
+use shared::event::Event;
 use shared::wire;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::world::{World, calls, until};
 
@@ -189,19 +190,7 @@ async fn a_message_that_ends_the_nats_client_ends_the_process_and_is_buried() {
     let mut world = World::new(ProviderConfig::default(), &settings).await;
     let ingest = world.fleet.start("ingest").await.unwrap();
     let _scheduler = world.fleet.start("scheduler").await.unwrap();
-    let address = world.fleet.servers.nats.url().replace("nats://", "");
-    let mut raw = tokio::net::TcpStream::connect(address).await.unwrap();
-    let (head, body) = ("NATS/1.0\r\nX: a\rb: c\r\n\r\n", "{\"v\":1,\"type\":\"t\"}");
-    let publish = format!(
-        "CONNECT {{\"headers\":true,\"verbose\":false}}\r\nHPUB events.http {} {}\r\n{head}{body}\r\nPING\r\n",
-        head.len(),
-        head.len() + body.len()
-    );
-    raw.write_all(publish.as_bytes()).await.unwrap();
-    until("the message kept", async || {
-        (world.left("WEIR_http").await == 1).then_some(())
-    })
-    .await;
+    publish_raw(&world, "NATS/1.0\r\nX: a\rb: c\r\n\r\n").await;
     for _ in 0..2 {
         let mut victim = world.fleet.launch("worker", &[]).unwrap();
         assert_eq!(
@@ -225,6 +214,43 @@ async fn a_message_that_ends_the_nats_client_ends_the_process_and_is_buried() {
     .await;
     assert_eq!(letters[0].code, "exhausted");
     world.emptied("WEIR_http").await;
+}
+
+/// Headers over which the NATS client drops its connection, each time that they come: two workers, the ack wait and the
+/// number of deliveries that ship. What is behind such messages does not wait until they are buried, ten minutes later.
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_cut_the_connection_do_not_hold_up_those_behind_them() {
+    let mut world = World::new(ProviderConfig::default(), &[]).await;
+    world.publish("http", []).await;
+    for _ in 0..10 {
+        publish_raw(&world, "NATS/1.0\r\nNoColonHere\r\n\r\n").await;
+    }
+    let good: Vec<Event> = calls(200, &json!({})).collect();
+    world.publish("http", good).await;
+    let _workers = world.fleet.start_many("worker", 2, &[]).await.unwrap();
+    world.done(200).await;
+    assert_eq!(world.left("WEIR_DEAD").await, 0, "nothing is buried yet");
+    until("only those left", async || {
+        (world.left("WEIR_http").await == 10).then_some(())
+    })
+    .await;
+}
+
+/// Publishes an event for `http` with headers that no client library would.
+async fn publish_raw(world: &World, head: &str) {
+    let address = world.fleet.servers.nats.url().replace("nats://", "");
+    let mut raw = tokio::net::TcpStream::connect(address).await.unwrap();
+    let body = "{\"v\":1,\"type\":\"t\"}";
+    let publish = format!(
+        "CONNECT {{\"headers\":true,\"verbose\":false}}\r\nHPUB events.http {} {}\r\n{head}{body}\r\nPING\r\n",
+        head.len(),
+        head.len() + body.len()
+    );
+    raw.write_all(publish.as_bytes()).await.unwrap();
+    let mut said = Vec::new();
+    while !said.ends_with(b"PONG\r\n") {
+        assert!(raw.read_buf(&mut said).await.unwrap() > 0, "the server hangs up");
+    }
 }
 
 /// As many bytes of headers as the server takes leave no room for what a retry and a dead letter add.

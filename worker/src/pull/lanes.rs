@@ -5,13 +5,16 @@
 //! next event is here in one trip. Parked requests stay between calls of [`Lanes::park`]; whoever is going to be busy
 //! elsewhere must [`stand_down`](Lanes::stand_down), lest a message wait here instead of with another worker.
 
+use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
 
 use async_nats::{Client, Message, StatusCode, Subscriber};
 use futures_util::future::select_all;
 use futures_util::{FutureExt, StreamExt};
 use shared::subject::{Lane, Service};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::share::Share;
 
@@ -60,6 +63,8 @@ impl Which {
 #[derive(Debug)]
 pub(super) struct Lanes {
     client: Client,
+    /// How often the client has connected: a request that was made before is lost.
+    connects: watch::Receiver<u64>,
     share: Share,
     lanes: [LaneInbox; 3],
 }
@@ -74,6 +79,8 @@ struct LaneInbox {
     waiting: u64,
     /// When the server was last heard about the parked request; `None` when none is parked.
     parked: Option<Instant>,
+    /// On which connection it was parked.
+    parked_on: u64,
 }
 
 /// What arrived on an inbox.
@@ -87,7 +94,7 @@ enum Arrival {
 
 impl Lanes {
     /// The lanes of this service.
-    pub(super) fn new(client: Client, service: &Service) -> Self {
+    pub(super) fn new(client: Client, connects: watch::Receiver<u64>, service: &Service) -> Self {
         let lanes = Lane::ALL.map(|lane| LaneInbox {
             lane,
             requests: format!("$JS.API.CONSUMER.MSG.NEXT.{}.{lane}", service.stream()),
@@ -95,9 +102,11 @@ impl Lanes {
             park: None,
             waiting: 0,
             parked: None,
+            parked_on: 0,
         });
         Self {
             client,
+            connects,
             share: Share::default(),
             lanes,
         }
@@ -128,12 +137,14 @@ impl Lanes {
             Which::All => self.share.deal(places),
             Which::Upper => self.share.deal_upper(places),
         };
+        let on = *self.connects.borrow();
         for (lane, (_, places)) in self.lanes.iter_mut().zip(shares) {
             lane.ask(&self.client, places).await?;
         }
         let mut empty = [false; 3];
         for (i, (_, places)) in shares.into_iter().enumerate() {
-            let taken = self.lanes[i].collect(places, &mut take).await?;
+            let lost = lost(&self.connects, on);
+            let taken = self.lanes[i].collect(places, lost, &mut take).await?;
             empty[i] = taken < places;
             got += taken;
         }
@@ -141,7 +152,7 @@ impl Lanes {
             if !empty {
                 let places = most.saturating_sub(got);
                 lane.ask(&self.client, places).await?;
-                got += lane.collect(places, &mut take).await?;
+                got += lane.collect(places, lost(&self.connects, on), &mut take).await?;
             }
         }
         Ok(())
@@ -159,12 +170,18 @@ impl Lanes {
                 return Ok(());
             }
         }
+        let on = *self.connects.borrow();
         let lanes = &mut self.lanes[which.range()];
         for lane in lanes.iter_mut() {
-            lane.park(&self.client).await?;
+            lane.park(&self.client, on).await?;
         }
-        let (arrived, _, _) = select_all(lanes.iter_mut().map(|lane| lane.wait().boxed())).await;
-        if let Some(message) = arrived? {
+        let arrived = tokio::select! {
+            // What has arrived before the connection was lost is there.
+            biased;
+            (arrived, _, _) = select_all(lanes.iter_mut().map(|lane| lane.wait().boxed())) => arrived?,
+            () = lost(&self.connects, on) => None,
+        };
+        if let Some(message) = arrived {
             take(message);
         }
         Ok(())
@@ -185,6 +202,15 @@ impl Lanes {
         for lane in &mut self.lanes {
             hand_back(&self.client, lane.sweep.take()).await;
         }
+    }
+}
+
+/// Waits for the end of the connection of this number, or of its successors.
+async fn lost(connects: &watch::Receiver<u64>, on: u64) {
+    let mut connects = connects.clone();
+    if connects.wait_for(|now| *now != on).await.is_err() {
+        // The client is gone; its subscriptions tell.
+        std::future::pending::<()>().await;
     }
 }
 
@@ -217,16 +243,28 @@ impl LaneInbox {
         asked.map_err(|_| LaneError::Closed(lane))
     }
 
-    /// Takes what was asked for; how many came.
-    async fn collect(&mut self, places: usize, take: &mut impl FnMut(Message)) -> Result<usize, LaneError> {
+    /// Takes what was asked for; how many came until it was `lost`.
+    async fn collect(
+        &mut self,
+        places: usize,
+        lost: impl Future<Output = ()>,
+        take: &mut impl FnMut(Message),
+    ) -> Result<usize, LaneError> {
+        let mut lost = pin!(lost);
         let lane = self.lane;
         let Some((_, inbox)) = self.sweep.as_mut() else {
             return Ok(0);
         };
         let mut got = 0;
         while got < places {
-            match timeout(SWEEP_TIMEOUT, inbox.next()).await {
-                Ok(arrived) => match read(lane, arrived)? {
+            let arrived = tokio::select! {
+                biased;
+                arrived = inbox.next() => Some(arrived),
+                () = &mut lost => None,
+                () = sleep(SWEEP_TIMEOUT) => None,
+            };
+            match arrived {
+                Some(arrived) => match read(lane, arrived)? {
                     Arrival::Message(message) => {
                         got += 1;
                         self.waiting = behind(&message);
@@ -238,7 +276,7 @@ impl LaneInbox {
                         break;
                     }
                 },
-                Err(_) => {
+                None => {
                     // The server has lost the request (a reconnect, a new leader). A new inbox, so that an end that
                     // comes late is not taken for the end of the next sweep.
                     self.sweep = None;
@@ -249,10 +287,13 @@ impl LaneInbox {
         Ok(got)
     }
 
-    /// Parks a request for one message, unless one is parked.
-    async fn park(&mut self, client: &Client) -> Result<(), LaneError> {
-        if self.parked.is_some() {
+    /// Parks a request for one message, unless one is parked on this connection.
+    async fn park(&mut self, client: &Client, on: u64) -> Result<(), LaneError> {
+        if self.parked.is_some() && self.parked_on == on {
             return Ok(());
+        }
+        if self.parked.take().is_some() {
+            self.park = None;
         }
         let lane = self.lane;
         let (name, _) = open(client, &mut self.park, lane).await?;
@@ -262,7 +303,7 @@ impl LaneInbox {
             .publish_with_reply(self.requests.clone(), name.clone(), request.into())
             .await;
         asked.map_err(|_| LaneError::Closed(lane))?;
-        self.parked = Some(Instant::now());
+        (self.parked, self.parked_on) = (Some(Instant::now()), on);
         Ok(())
     }
 
