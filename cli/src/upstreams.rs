@@ -49,14 +49,12 @@ impl Out {
 
     /// Whether no call can be made at all, and in how many seconds a probe may be.
     pub(crate) fn all(&self) -> Option<f64> {
-        // What the settings named once and name no more says another number.
-        let (first, _) = self.0.first()?;
-        let of = self.0.iter().filter(|(record, _)| record.of == first.of).count();
+        let out: Vec<_> = self.0.iter().map(|(record, _)| record).collect();
         let next = self.0.iter().map(|(_, standing)| match standing {
             Standing::Open(left) => *left,
             Standing::Closed | Standing::Due(_) | Standing::Probing(_) => Duration::ZERO,
         });
-        (of >= first.of as usize).then(|| next.min().unwrap_or_default().as_secs_f64())
+        Record::are_all(&out).then(|| next.min().unwrap_or_default().as_secs_f64())
     }
 
     /// One for each, and what it means for the service.

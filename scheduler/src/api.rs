@@ -1,4 +1,6 @@
-//! What people and tools ask: `GET /api/services`.
+//! What people and tools ask: `GET /api/services`, `GET /api/scaling`.
+
+mod scaling;
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -10,6 +12,8 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use shared::telemetry::propagation::rfc3339;
+
+pub use scaling::{ScalingFigures, ScalingView};
 
 use crate::board::{Board, Known};
 use crate::observe::{LaneDepth, Observation};
@@ -114,6 +118,7 @@ fn seconds(duration: Duration) -> f64 {
 pub fn routes(board: Arc<Board>) -> Router {
     Router::new()
         .route("/api/services", get(services))
+        .route("/api/scaling", get(scaled))
         .with_state(board)
 }
 
@@ -127,13 +132,30 @@ async fn services(State(board): State<Arc<Board>>) -> Response {
         return Json(views).into_response();
     }
     // Nothing of it is current: an error is harder to mistake for an answer than old figures are.
-    let problem = serde_json::json!({
+    unavailable(&serde_json::json!({
         "type": "about:blank",
         "title": "Depths are unknown",
         "status": 503,
         "detail": board.fresh().err().unwrap_or_default(),
         "last_known": views,
-    });
+    }))
+}
+
+async fn scaled(State(board): State<Arc<Board>>) -> Response {
+    let views = ScalingView::all(&board);
+    if views.iter().any(|view| view.unknown.is_none()) {
+        return Json(views).into_response();
+    }
+    let why: Vec<_> = views.into_iter().filter_map(|view| view.unknown).collect();
+    unavailable(&serde_json::json!({
+        "type": "about:blank",
+        "title": "How many workers are of use is unknown",
+        "status": 503,
+        "detail": why.join("; "),
+    }))
+}
+
+fn unavailable(problem: &serde_json::Value) -> Response {
     let headers = [
         (header::CONTENT_TYPE, "application/problem+json"),
         (header::RETRY_AFTER, "5"),

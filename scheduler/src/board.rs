@@ -5,9 +5,11 @@ use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use shared::subject::Service;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::observe::Observation;
+use crate::signal::Scaling;
 
 /// After how many intervals without a new observation the last one is stale.
 const FRESH_INTERVALS: u32 = 3;
@@ -17,7 +19,28 @@ const FRESH_INTERVALS: u32 = 3;
 pub struct Board {
     fresh_for: Duration,
     /// `None` until a service was observed for the first time.
-    latest: RwLock<BTreeMap<Service, Option<(Observation, Instant)>>>,
+    latest: RwLock<BTreeMap<Service, Option<Entry>>>,
+    /// Told of every round of observations.
+    rounds: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    observation: Observation,
+    /// Or why it cannot be told.
+    scaling: Result<Scaling, String>,
+    at: Instant,
+}
+
+impl Entry {
+    fn known(&self, fresh_for: Duration) -> Known {
+        let age = self.at.elapsed();
+        if age <= fresh_for {
+            Known::Fresh(self.observation.clone(), age)
+        } else {
+            Known::Stale(self.observation.clone(), age)
+        }
+    }
 }
 
 /// What is known of a service right now.
@@ -38,28 +61,47 @@ impl Board {
         Self {
             fresh_for: interval * FRESH_INTERVALS,
             latest: RwLock::new(latest),
+            rounds: watch::Sender::new(0),
         }
     }
 
-    /// Takes a new observation.
-    pub fn put(&self, service: Service, observation: Observation) {
+    /// Takes a new observation and the workers that it calls for, or why they cannot be told.
+    pub fn put(&self, service: Service, observation: Observation, scaling: Result<Scaling, String>) {
         let mut latest = self.latest.write().unwrap_or_else(PoisonError::into_inner);
-        latest.insert(service, Some((observation, Instant::now())));
+        let entry = Entry {
+            observation,
+            scaling,
+            at: Instant::now(),
+        };
+        latest.insert(service, Some(entry));
+    }
+
+    /// Tells those that wait for it that all services were looked at, whether they could be observed or not.
+    pub fn looked(&self) {
+        self.rounds.send_modify(|round| *round += 1);
+    }
+
+    /// Changes whenever all services were looked at.
+    pub fn rounds(&self) -> watch::Receiver<u64> {
+        self.rounds.subscribe()
+    }
+
+    /// What is known of one service, and the workers that it calls for; `None` when the fleet has no such service.
+    pub fn known(&self, service: &Service) -> Option<(Known, Result<Scaling, String>)> {
+        let latest = self.latest.read().unwrap_or_else(PoisonError::into_inner);
+        Some(match latest.get(service)? {
+            None => (Known::Never, Err("never observed".to_owned())),
+            Some(entry) => (entry.known(self.fresh_for), entry.scaling.clone()),
+        })
     }
 
     /// What is known of every service, by name.
     pub fn all(&self) -> Vec<(Service, Known)> {
         let latest = self.latest.read().unwrap_or_else(PoisonError::into_inner);
-        let known = |entry: &Option<(Observation, Instant)>| match entry {
-            None => Known::Never,
-            Some((observation, at)) => {
-                let age = at.elapsed();
-                if age <= self.fresh_for {
-                    Known::Fresh(observation.clone(), age)
-                } else {
-                    Known::Stale(observation.clone(), age)
-                }
-            }
+        let known = |entry: &Option<Entry>| {
+            entry
+                .as_ref()
+                .map_or(Known::Never, |entry| entry.known(self.fresh_for))
         };
         latest
             .iter()
@@ -103,7 +145,7 @@ mod tests {
             oldest_at: None,
             observed_at: 7,
         };
-        board.put(http.clone(), observation.clone());
+        board.put(http.clone(), observation.clone(), Err("test".to_owned()));
         tokio::time::advance(Duration::from_secs(15)).await;
         board.fresh().unwrap();
         tokio::time::advance(Duration::from_secs(1)).await;

@@ -6,6 +6,10 @@ use std::time::Duration;
 use shared::config::{Fleet, Reader};
 use shared::failpoint;
 
+use crate::external;
+use crate::external::certificate::Files;
+use crate::signal::Thresholds;
+
 /// What `--help` says about settings.
 pub const HELP: &str = "\
 Settings (environment; NAME_FILE reads the value from that file):
@@ -13,6 +17,16 @@ Settings (environment; NAME_FILE reads the value from that file):
   WEIR_SCHEDULER_INTERVAL   pause between two observations, 250ms to 1m [5s]
   WEIR_SCHEDULER_CLAIMS_GRACE  age from which bodies of large events are looked at, to remove
                             those that nobody refers to, and pause between looks, 10m to 12h [1h]
+  WEIR_SCHEDULER_METRICS_LISTEN  address of Kubernetes' external metrics API, TLS; off unless set
+  WEIR_SCHEDULER_TLS_CERT_FILE, _KEY_FILE  its certificate and key, PEM; read again when they change
+  WEIR_SCHEDULER_KEDA_LISTEN  address at which KEDA's external scaler asks, gRPC; off unless set
+  WEIR_SCHEDULER_DRAIN      time in which a backlog is to be gone, 1s to 1h: shorter asks for
+                            more workers [1m]
+  WEIR_SCHEDULER_SCALE_UP, _DOWN  load in percent from which, and down to which, /api/scaling
+                            names another count of workers [80], [30]
+  WEIR_SCHEDULER_SCALE_MIN, _MAX  bounds of that count [2], [10]
+  WEIR_SCHEDULER_SCALE_EVERY, _COOLDOWN  pause between two decisions [1m], and after a change until
+                            it may be lowered [5m]
   WEIR_NATS_URL             [nats://127.0.0.1:4222]
   WEIR_NATS_CREDENTIALS     contents of a .creds file
   WEIR_SERVICES             services of the fleet, separated by commas
@@ -35,6 +49,76 @@ pub struct Config {
     /// At least twice the longest `WEIR_INGEST_PATIENCE`, because ingest keeps the body before it publishes; at most half
     /// of [`MOVED_MAX_AGE`](shared::topology::MOVED_MAX_AGE).
     pub claims_grace: Duration,
+    /// `WEIR_SCHEDULER_DRAIN` and `WEIR_SCHEDULER_SCALE_*`.
+    pub scaling: Scaling,
+    /// `WEIR_SCHEDULER_METRICS_LISTEN` and what belongs to it; `None` where the external metrics API is not served.
+    pub external: Option<external::Settings>,
+    /// `WEIR_SCHEDULER_KEDA_LISTEN`: where KEDA asks; `None` for nowhere.
+    pub keda_listen: Option<SocketAddr>,
+}
+
+/// How backlog and load become counts of workers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scaling {
+    /// `WEIR_SCHEDULER_DRAIN`: the time in which a backlog is to be gone. Shorter asks for more workers.
+    pub drain: Duration,
+    /// `WEIR_SCHEDULER_SCALE_*`: when the count that `/api/scaling` names is changed.
+    pub thresholds: Thresholds,
+}
+
+impl Default for Scaling {
+    fn default() -> Self {
+        Self {
+            drain: Duration::from_mins(1),
+            thresholds: Thresholds::default(),
+        }
+    }
+}
+
+impl Scaling {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let (second, default) = (Duration::from_secs(1), Self::default());
+        let mut percent = |name: &str, default: f64| {
+            let default = (default * 100.0).round() as u64;
+            reader.number(name, default, 1..=1_000) as f64 / 100.0
+        };
+        let up = percent("WEIR_SCHEDULER_SCALE_UP", default.thresholds.up);
+        let down = percent("WEIR_SCHEDULER_SCALE_DOWN", default.thresholds.down);
+        if down >= up {
+            reader.problem(
+                "WEIR_SCHEDULER_SCALE_DOWN",
+                "is not below WEIR_SCHEDULER_SCALE_UP: the count would never rest",
+            );
+        }
+        let mut workers = |name: &str, default: u32| reader.number(name, default.into(), 1..=10_000) as u32;
+        let least = workers("WEIR_SCHEDULER_SCALE_MIN", default.thresholds.least);
+        let most = workers("WEIR_SCHEDULER_SCALE_MAX", default.thresholds.most);
+        if least > most {
+            reader.problem(
+                "WEIR_SCHEDULER_SCALE_MIN",
+                "is more than WEIR_SCHEDULER_SCALE_MAX",
+            );
+        }
+        Self {
+            drain: reader.duration("WEIR_SCHEDULER_DRAIN", default.drain, second..=second * 3600),
+            thresholds: Thresholds {
+                up,
+                down,
+                least,
+                most,
+                cooldown: reader.duration(
+                    "WEIR_SCHEDULER_SCALE_COOLDOWN",
+                    default.thresholds.cooldown,
+                    Duration::ZERO..=second * 86_400,
+                ),
+                every: reader.duration(
+                    "WEIR_SCHEDULER_SCALE_EVERY",
+                    default.thresholds.every,
+                    second..=second * 3600,
+                ),
+            },
+        }
+    }
 }
 
 impl Config {
@@ -57,6 +141,18 @@ impl Config {
                 Duration::from_hours(1),
                 shortest_grace..=Duration::from_hours(12),
             ),
+            scaling: Scaling::read(reader),
+            external: external(reader),
+            keda_listen: reader.with(
+                "WEIR_SCHEDULER_KEDA_LISTEN",
+                None,
+                |text| {
+                    text.parse()
+                        .map(Some)
+                        .map_err(|_| "must be an address such as 0.0.0.0:8083".to_owned())
+                },
+                |listen| listen.map_or_else(String::new, |listen: SocketAddr| listen.to_string()),
+            ),
             fleet: Fleet::read(reader),
             listen: reader.parsed("WEIR_SCHEDULER_LISTEN", listen),
             interval: reader.duration(
@@ -64,6 +160,91 @@ impl Config {
                 Duration::from_secs(5),
                 shortest..=Duration::from_mins(1),
             ),
+        }
+    }
+}
+
+fn external(reader: &mut Reader<'_>) -> Option<external::Settings> {
+    const LISTEN: &str = "WEIR_SCHEDULER_METRICS_LISTEN";
+    let listen = reader.with(
+        LISTEN,
+        None,
+        |text| {
+            text.parse()
+                .map(Some)
+                .map_err(|_| "must be an address such as 0.0.0.0:6443".to_owned())
+        },
+        |listen| listen.map_or_else(String::new, |listen: SocketAddr| listen.to_string()),
+    );
+    let names = ["WEIR_SCHEDULER_TLS_CERT_FILE", "WEIR_SCHEDULER_TLS_KEY_FILE"];
+    let [certificate, key] = names.map(|name| {
+        let path = reader.optional(name);
+        if path.is_none() && listen.is_some() && !reader.has_problem(name) {
+            reader.problem(name, format!("is missing: {LISTEN} is served over TLS only"));
+        }
+        path
+    });
+    Some(external::Settings {
+        listen: listen?,
+        files: Files {
+            certificate: certificate?.into(),
+            key: key?.into(),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests panic on failure")]
+
+    use std::collections::BTreeMap;
+
+    use shared::config::Problems;
+
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Config, Problems> {
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let environment: BTreeMap<_, _> = pairs.collect();
+        let mut reader = Reader::new(&environment);
+        let config = Config::read(&mut reader);
+        reader.finish(&Config::OWN, config).map(|(config, _)| config)
+    }
+
+    #[test]
+    fn counts_are_told_as_the_settings_say() {
+        let config = read(&[]).unwrap();
+        assert_eq!((config.scaling, config.keda_listen), (Scaling::default(), None));
+        let config = read(&[
+            ("WEIR_SCHEDULER_DRAIN", "5m"),
+            ("WEIR_SCHEDULER_SCALE_UP", "90"),
+            ("WEIR_SCHEDULER_SCALE_MIN", "11"),
+            ("WEIR_SCHEDULER_SCALE_MAX", "12"),
+            ("WEIR_SCHEDULER_KEDA_LISTEN", "127.0.0.1:8083"),
+        ])
+        .unwrap();
+        let thresholds = config.scaling.thresholds;
+        assert_eq!((thresholds.up, thresholds.least, thresholds.most), (0.9, 11, 12));
+        assert_eq!(config.scaling.drain, Duration::from_mins(5));
+        assert_eq!(config.keda_listen.unwrap().port(), 8083);
+    }
+
+    #[test]
+    fn a_count_that_could_never_rest_or_be_is_refused() {
+        for (pairs, says) in [
+            (
+                &[("WEIR_SCHEDULER_SCALE_DOWN", "80")][..],
+                "SCALE_DOWN is not below",
+            ),
+            (&[("WEIR_SCHEDULER_SCALE_MIN", "11")], "SCALE_MIN is more than"),
+            (&[("WEIR_SCHEDULER_SCALE_UP", "0")], "not within 1"),
+            (&[("WEIR_SCHEDULER_DRAIN", "0s")], "not within 1s"),
+            (&[("WEIR_SCHEDULER_KEDA_LISTEN", "8083")], "such as 0.0.0.0:8083"),
+        ] {
+            let Problems(lines) = read(pairs).unwrap_err();
+            assert!(lines.iter().any(|line| line.contains(says)), "{lines:?}");
         }
     }
 }

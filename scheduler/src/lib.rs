@@ -1,7 +1,7 @@
 //! The scheduler: any number of replicas observe the queues and answer; one of them, the leader, does the jobs.
 //!
 //! [`observe`] reads what waits where, [`board`] keeps the latest of it with its age, [`api`] and [`metrics`] show
-//! it. [`leader`] elects one replica, whose [`backstop`] buries messages that were delivered too often and whose
+//! it, [`external`] to the autoscalers of Kubernetes. [`leader`] elects one replica, whose [`backstop`] buries messages that were delivered too often and whose
 //! [`claims`] removes bodies that nobody refers to.
 
 pub mod api;
@@ -9,10 +9,16 @@ pub mod backstop;
 pub mod board;
 pub mod claims;
 pub mod config;
+pub mod external;
+pub mod figures;
+pub mod keda;
 pub mod leader;
 pub mod metrics;
 pub mod observe;
+pub mod scaling;
+pub mod signal;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use prometheus_client::registry::Registry;
@@ -37,6 +43,12 @@ pub enum RunError {
     /// The HTTP server failed.
     #[error("serving HTTP: {0}")]
     Serve(#[from] std::io::Error),
+    /// The external metrics API cannot be served.
+    #[error(transparent)]
+    External(#[from] external::CannotServe),
+    /// KEDA cannot be listened for.
+    #[error("WEIR_SCHEDULER_KEDA_LISTEN: cannot listen on {0}: {1}")]
+    Keda(SocketAddr, std::io::Error),
     /// A task failed, or was still at work at the deadline.
     #[error(transparent)]
     Unclean(#[from] Unclean),
@@ -50,18 +62,32 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     let mut registry = Registry::default();
     let metrics = Metrics::new(&mut registry, Arc::clone(&board), leadership.clone());
 
+    let external = match &config.external {
+        Some(settings) => Some(external::Server::new(settings, external::cluster().await?).await?),
+        None => None,
+    };
+
     let tasks = Tasks::new(shutdown.clone());
     let observer = observe::Observer {
         js: js.clone(),
         services: config.fleet.services.clone(),
         streams: config.fleet.streams.clone(),
         interval: config.interval,
+        scaling: config.scaling,
         board: Arc::clone(&board),
         metrics: metrics.clone(),
     };
     tasks.spawn("observe", OnEnd::Restart, OnShutdown::Abort, move || {
         observer.clone().run()
     });
+    if let Some(address) = config.keda_listen {
+        let listener = keda::Listener::bind(address, Arc::clone(&board));
+        let listener = listener.map_err(|error| RunError::Keda(address, error))?;
+        let token = shutdown.clone();
+        tasks.spawn("keda", OnEnd::Restart, OnShutdown::Wait, move || {
+            listener.clone().run(token.clone())
+        });
+    }
     let candidate = Candidate::new(js.clone(), config.fleet.streams.clone(), leadership.clone());
     let token = shutdown.clone();
     tasks.spawn("leader", OnEnd::Restart, OnShutdown::Wait, move || {
@@ -92,12 +118,19 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     });
 
     let seen = Arc::clone(&board);
-    let health = Health::new(shutdown.clone())
+    let mut health = Health::new(shutdown.clone())
         .nats(client)
         .check("observation", move || {
             let seen = Arc::clone(&seen);
             async move { seen.fresh() }
         });
+    if let Some(server) = external {
+        let (trust, grace) = (server.trust(), config.fleet.shutdown_deadline / 2);
+        health = health.check("front proxy", move || {
+            std::future::ready(trust.front_proxy().map(|_| ()))
+        });
+        server.start(Arc::clone(&board), &mut registry, &tasks, shutdown.clone(), grace);
+    }
     let routes = api::routes(board).merge(health.routes(registry));
     let server = axum::serve(listener, routes).with_graceful_shutdown(shutdown.clone().cancelled_owned());
     let overdue = async {

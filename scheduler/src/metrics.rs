@@ -14,11 +14,13 @@ use prometheus_client::registry::{Registry, Unit};
 use shared::subject::Service;
 
 use crate::board::{Board, Known};
+use crate::figures::Figure;
 use crate::leader::Leadership;
 use crate::observe::{LaneDepth, Observation};
+use crate::signal::Scaling;
 
 /// Messages left to do, unacked ones included, by service and lane.
-pub const DEPTH: &str = "weir_queue_depth";
+pub const DEPTH: &str = Figure::QueueDepth.name();
 /// Messages delivered and not settled, by service and lane.
 pub const UNACKED: &str = "weir_queue_unacked";
 /// Unacked messages delivered more than once, by service and lane.
@@ -29,6 +31,14 @@ pub const RETRYING: &str = "weir_queue_retrying";
 pub const DEAD_LETTERS: &str = "weir_dead_letters";
 /// Age of the oldest message that waits, by service; exposed with the suffix `_seconds`.
 pub const OLDEST_AGE: &str = "weir_oldest_age";
+/// Workers that a service can make use of, by service.
+pub const DEMAND: &str = Figure::WorkerDemand.name();
+/// Messages that come, by service: per second.
+pub const ARRIVALS: &str = "weir_queue_arrivals_per_second";
+/// What an attempt takes, by service; exposed with the suffix `_seconds`.
+pub const SERVICE_TIME: &str = "weir_service_time";
+/// Workers that Weir recommends where no autoscaler decides, by service.
+pub const RECOMMENDED: &str = "weir_workers_recommended";
 /// Age of the figures above, by service; exposed with the suffix `_seconds`.
 pub const OBSERVATION_AGE: &str = "weir_observation_age";
 /// 1 where this replica leads.
@@ -164,7 +174,41 @@ impl Collector for Depths {
         )?;
         let oldest = each(|seen| seen.oldest_age().unwrap_or_default().as_secs_f64());
         let help = "Age of the oldest message that waits, 0 when none does";
-        per_service(&mut encoder, OLDEST_AGE, help, Some(&Unit::Seconds), &oldest)
+        per_service(&mut encoder, OLDEST_AGE, help, Some(&Unit::Seconds), &oldest)?;
+        self.scaling(&mut encoder, &fresh)
+    }
+}
+
+impl Depths {
+    fn scaling(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        fresh: &[(&Service, &Observation)],
+    ) -> fmt::Result {
+        let scaling: Vec<_> = fresh
+            .iter()
+            .filter_map(|(service, _)| {
+                let (known, scaling) = self.board.known(service)?;
+                matches!(known, Known::Fresh(..)).then_some((service.as_str(), scaling.ok()?))
+            })
+            .collect();
+        let each = |figure: fn(&Scaling) -> Option<f64>| {
+            let values = scaling
+                .iter()
+                .filter_map(|(service, scaling)| Some((*service, figure(scaling)?)));
+            values.collect::<Vec<_>>()
+        };
+        let demand = each(|scaling| Some(scaling.demand.milli as f64 / 1_000.0));
+        per_service(encoder, DEMAND, "Workers that can be made use of", None, &demand)?;
+        let arrivals = each(|scaling| Some(scaling.demand.load.arrivals));
+        let help = "Messages that come per second, retries whose time has come included";
+        per_service(encoder, ARRIVALS, help, None, &arrivals)?;
+        let times = each(|scaling| scaling.demand.load.service_time);
+        let help = "Time that one attempt takes, of late";
+        per_service(encoder, SERVICE_TIME, help, Some(&Unit::Seconds), &times)?;
+        let recommended = each(|scaling| Some(f64::from(scaling.advice.workers)));
+        let help = "Workers that are recommended where no autoscaler decides";
+        per_service(encoder, RECOMMENDED, help, None, &recommended)
     }
 }
 

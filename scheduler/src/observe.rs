@@ -13,10 +13,13 @@ use shared::config::fleet::Streams;
 use shared::subject::{DEAD, DEAD_STREAM, Lane, RETRY_DUE, RETRY_SCHEDULED, RETRY_STREAM, Service};
 use shared::telemetry::propagation::millis;
 use shared::topology::{self, TopologyError};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::board::Board;
+use crate::config;
 use crate::metrics::Metrics;
+use crate::scaling::Scaler;
+use crate::signal::Sample;
 
 /// What waits in one lane of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,11 +82,31 @@ impl Unknown {
     }
 }
 
+/// A look at one service.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// What waits.
+    pub observation: Observation,
+    /// What rates are told from.
+    pub sample: Sample,
+}
+
 /// Reads what waits of each of these services; what is unknown of one does not hide the others.
 pub async fn observe(
     js: &jetstream::Context,
     services: &[Service],
 ) -> BTreeMap<Service, Result<Observation, Unknown>> {
+    let seen = look(js, services, Instant::now()).await.into_iter();
+    seen.map(|(service, seen)| (service, seen.map(|seen| seen.observation)))
+        .collect()
+}
+
+/// Looks at each of these services. Times of samples count from `start`.
+pub async fn look(
+    js: &jetstream::Context,
+    services: &[Service],
+    start: Instant,
+) -> BTreeMap<Service, Result<Seen, Unknown>> {
     let (retries, dead) = tokio::join!(
         // Those whose time has come are on their way back, which takes seconds after a restart of the server.
         counts(js, RETRY_STREAM, &[RETRY_SCHEDULED, RETRY_DUE]),
@@ -97,7 +120,7 @@ pub async fn observe(
         let figures = of(&retries, service).and_then(|retrying| Ok((retrying, of(&dead, service)?)));
         async move {
             let observed = match figures {
-                Ok((retrying, dead)) => one(js, service, retrying, dead).await,
+                Ok((retrying, dead)) => one(js, service, start, retrying, dead).await,
                 Err(unknown) => Err(unknown),
             };
             (service.clone(), observed)
@@ -111,14 +134,16 @@ pub async fn observe(
 async fn one(
     js: &jetstream::Context,
     service: &Service,
+    start: Instant,
     retrying: u64,
     dead: u64,
-) -> Result<Observation, Unknown> {
+) -> Result<Seen, Unknown> {
     let name = service.stream();
     let stream = js
         .get_stream(&name)
         .await
         .map_err(Unknown::of(format!("stream {name}")))?;
+    let at = start.elapsed();
     let lanes = try_join_all(Lane::ALL.map(|lane| {
         let stream = &stream;
         let what = format!("consumer {name}/{lane}");
@@ -138,15 +163,25 @@ async fn one(
         }
     }))
     .await?;
-    let state = &stream.cached_info().state;
+    let info = stream.cached_info();
+    let state = &info.state;
     let oldest_at = (state.messages > 0).then(|| millis(state.first_timestamp.into()));
-    Ok(Observation {
+    let observation = Observation {
         lanes,
         retrying,
         dead,
         oldest_at,
         observed_at: millis(SystemTime::now()),
-    })
+    };
+    let sample = Sample {
+        at,
+        made: info.created.unix_timestamp_nanos(),
+        last_sequence: state.last_sequence,
+        messages: state.messages,
+        pending: observation.sum(|lane| lane.pending),
+        unacked: observation.sum(|lane| lane.unacked),
+    };
+    Ok(Seen { observation, sample })
 }
 
 /// Messages of a stream on subjects below `prefixes`, by service, which is the token after them. The server lists subjects in pages, and each
@@ -194,6 +229,8 @@ pub struct Observer {
     pub streams: Streams,
     /// Pause between two observations.
     pub interval: Duration,
+    /// How backlog and load become counts of workers.
+    pub scaling: config::Scaling,
     /// Where the latest goes.
     pub board: Arc<Board>,
     /// What is counted.
@@ -214,21 +251,33 @@ impl Observer {
             );
         }
         self.metrics.drift.set(drift.len() as i64);
+        let limits = topology::limits_bucket(&self.js, &self.streams).await?;
+        let breakers = topology::breakers_bucket(&self.js, &self.streams).await?;
+        let mut scaler = Scaler::new(limits, breakers, self.interval, self.scaling);
+        let start = Instant::now();
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut known = true;
         loop {
             ticks.tick().await;
             let mut trouble = None;
-            for (service, observed) in observe(&self.js, &self.services).await {
+            let (seen, words) = tokio::join!(
+                look(&self.js, &self.services, start),
+                scaler.listen(&self.services)
+            );
+            for (service, observed) in seen {
                 match observed {
-                    Ok(observation) => self.board.put(service, observation),
+                    Ok(seen) => {
+                        let scaling = scaler.scale(&service, &seen, &words);
+                        self.board.put(service, seen.observation, scaling);
+                    }
                     Err(unknown) => {
                         self.metrics.unknown.inc();
                         trouble = Some((service, unknown));
                     }
                 }
             }
+            self.board.looked();
             // Told when it begins and when it ends, not every few seconds in between.
             match (&trouble, known) {
                 (Some((service, error)), true) => tracing::warn!(%service, %error, "depths are unknown"),

@@ -70,6 +70,9 @@ impl Replica {
             listen,
             interval: Duration::from_millis(250),
             claims_grace: Duration::from_hours(1),
+            scaling: scheduler::config::Scaling::default(),
+            keda_listen: None,
+            external: None,
         };
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(scheduler::run(config, listener, shutdown.clone()));

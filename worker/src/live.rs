@@ -96,6 +96,8 @@ async fn answer(
         limits: in_force(pool),
         away: pool.config.away.to_string(),
         ahead: ahead.as_millis() as u64,
+        concurrency: u32::try_from(pool.config.concurrency).unwrap_or(u32::MAX),
+        timeout: pool.config.timeout.as_millis() as u64,
         at: millis(SystemTime::now()),
         worker: pool.worker.to_string(),
         set: wished.map_or(0, |entry| entry.revision),

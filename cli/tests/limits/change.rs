@@ -20,6 +20,8 @@ async fn a_running_worker_takes_up_a_limit_that_is_set_and_tells_it() {
         ),
         ("other", "1 per second, burst 1".to_owned())
     );
+    // What schedulers tell the demand for workers from.
+    assert_eq!((before.concurrency, before.timeout), (50, 30_000));
 
     // Two minutes' worth of work at one call a second.
     for n in 0..120 {

@@ -127,6 +127,16 @@ impl Record {
         }
     }
 
+    /// Whether these, all of one service and all out of service, leave it without an upstream. What the settings named
+    /// once and name no more says another number of upstreams; the one that comes first in the order of preference counts.
+    pub fn are_all(out: &[&Self]) -> bool {
+        let first = out.iter().min_by_key(|record| record.place);
+        first.is_some_and(|first| {
+            let of = out.iter().filter(|record| record.of == first.of).count();
+            of >= first.of as usize
+        })
+    }
+
     /// How old it is at `now`, milliseconds since the Unix epoch, as far as clocks agree: never more than it lasts before
     /// a probe is due.
     pub fn age(&self, now: u64) -> Duration {

@@ -118,7 +118,7 @@ fn read_rule<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Rule, D::Erro
         .map_err(serde::de::Error::custom)
 }
 
-/// What a worker says of a service's limits, at its start and at every change.
+/// What a worker says of a service's limits and of what it does at once, at its start and at every change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Now {
     /// Service and credential in braces: what every key of its buckets begins with.
@@ -131,6 +131,12 @@ pub struct Now {
     pub away: String,
     /// How far ahead calls are booked, milliseconds.
     pub ahead: u64,
+    /// Events of the service in flight at once in this worker; 0 when it does not tell.
+    #[serde(default)]
+    pub concurrency: u32,
+    /// Longest time of an attempt, milliseconds; 0 when it does not tell.
+    #[serde(default)]
+    pub timeout: u64,
     /// When this was said, milliseconds since the Unix epoch.
     pub at: u64,
     /// Who says so.

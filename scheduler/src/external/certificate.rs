@@ -1,0 +1,158 @@
+//! The certificate that this replica shows, read again when its files change: certificates are renewed under running
+//! processes, and an aggregator that meets an expired one takes the whole API for broken.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use tokio::io::AsyncReadExt;
+use tokio::time::MissedTickBehavior;
+
+/// Pause between two looks at the files. The kubelet itself takes up to a minute to bring a new secret.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Most bytes of a file.
+const MOST_BYTES: u64 = 1024 * 1024;
+
+/// Where a certificate and its key are, both PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files {
+    /// The certificate, and after it those between it and the root.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// Why there is no certificate to show. Says nothing of what stands in the key's file.
+#[derive(Debug, thiserror::Error)]
+pub enum BadCertificate {
+    /// A file cannot be read.
+    #[error("{} cannot be read: {error}", path.display())]
+    Unreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A file does not hold what it should.
+    #[error("{} holds no {what} that can be used: {why}", path.display())]
+    Unusable {
+        /// Which.
+        path: PathBuf,
+        /// What.
+        what: &'static str,
+        /// Why.
+        why: String,
+    },
+}
+
+/// The contents of both files.
+type Contents = (Vec<u8>, Vec<u8>);
+
+/// Shows the certificate that was last read and was good.
+#[derive(Debug)]
+pub struct Certificate {
+    files: Files,
+    current: RwLock<Arc<CertifiedKey>>,
+    read: RwLock<Contents>,
+}
+
+impl Certificate {
+    /// Reads the files for the first time.
+    pub async fn read(files: Files) -> Result<Self, BadCertificate> {
+        let contents = files.contents().await?;
+        Ok(Self {
+            current: RwLock::new(Arc::new(files.parse(&contents)?)),
+            read: RwLock::new(contents),
+            files,
+        })
+    }
+
+    /// Looks at the files for ever.
+    pub async fn follow(self: Arc<Self>) -> Result<(), BadCertificate> {
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut good = true;
+        loop {
+            looks.tick().await;
+            match self.look().await {
+                Ok(changed) => {
+                    if changed {
+                        tracing::info!("a new TLS certificate is shown");
+                    }
+                    good = true;
+                }
+                // Told when it begins, not at every look. Halves of a new pair are the usual reason, for a moment.
+                Err(error) if good => {
+                    tracing::warn!(%error, "the TLS certificate that was read before is shown on");
+                    good = false;
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Looks at the files once; whether they had changed and are in use.
+    pub async fn look(&self) -> Result<bool, BadCertificate> {
+        let contents = self.files.contents().await?;
+        if *self.read.read().unwrap_or_else(PoisonError::into_inner) == contents {
+            return Ok(false);
+        }
+        let new = Arc::new(self.files.parse(&contents)?);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
+        *self.read.write().unwrap_or_else(PoisonError::into_inner) = contents;
+        Ok(true)
+    }
+}
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        Some(Arc::clone(&current))
+    }
+}
+
+impl Files {
+    async fn contents(&self) -> Result<Contents, BadCertificate> {
+        Ok((bytes(&self.certificate).await?, bytes(&self.key).await?))
+    }
+
+    fn parse(&self, (certificate, key): &Contents) -> Result<CertifiedKey, BadCertificate> {
+        let unusable = |path: &PathBuf, what, why: String| BadCertificate::Unusable {
+            path: path.clone(),
+            what,
+            why,
+        };
+        let bad_chain = |why| unusable(&self.certificate, "certificate", why);
+        let bad_key = |why| unusable(&self.key, "key", why);
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
+        let chain = chain.map_err(|error| bad_chain(error.to_string()))?;
+        if chain.is_empty() {
+            return Err(bad_chain("there is none".into()));
+        }
+        // What the parser found wrong may quote the key.
+        let key =
+            PrivateKeyDer::from_pem_slice(key).map_err(|_| bad_key("it is no private key in PEM".into()))?;
+        let provider = rustls::crypto::ring::default_provider();
+        CertifiedKey::from_der(chain, key, &provider).map_err(|error| bad_key(error.to_string()))
+    }
+}
+
+async fn bytes(path: &Path) -> Result<Vec<u8>, BadCertificate> {
+    let read = async {
+        let mut read = Vec::new();
+        let file = tokio::fs::File::open(path).await?;
+        file.take(MOST_BYTES + 1).read_to_end(&mut read).await?;
+        if read.len() as u64 > MOST_BYTES {
+            return Err(std::io::Error::other(format!("larger than {MOST_BYTES} bytes")));
+        }
+        Ok(read)
+    };
+    read.await.map_err(|error| BadCertificate::Unreadable {
+        path: path.to_owned(),
+        error,
+    })
+}

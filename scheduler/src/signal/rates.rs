@@ -1,0 +1,95 @@
+//! Rates of a queue from successive looks at it.
+
+use std::time::Duration;
+
+use super::Load;
+
+/// How fast the past is forgotten: after so long it counts for a third.
+const MEMORY: Duration = Duration::from_secs(30);
+/// Attempts that must have ended within the memory for their time to be told: fewer say nothing new.
+const ENOUGH: f64 = 1.0;
+
+/// A look at a service's queue, all of one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample {
+    /// When, counted from any fixed moment.
+    pub at: Duration,
+    /// When the stream was made, in any unit: one that was made anew counts from 1 again.
+    pub made: i128,
+    /// Sequence of the last message that came.
+    pub last_sequence: u64,
+    /// Messages in the stream.
+    pub messages: u64,
+    /// Messages that no worker holds.
+    pub pending: u64,
+    /// Messages that workers hold.
+    pub unacked: u64,
+}
+
+/// Rates of one service's queue, from looks at it that follow each other.
+#[derive(Debug, Clone)]
+pub struct Rates {
+    /// Looks further apart say nothing of what happens now.
+    longest_gap: Duration,
+    previous: Option<Sample>,
+    span: f64,
+    arrived: f64,
+    completed: f64,
+    /// Messages held, times how long.
+    held: f64,
+    service_time: Option<f64>,
+}
+
+impl Rates {
+    /// Nothing seen yet. Looks further apart than `longest_gap` begin anew.
+    pub fn new(longest_gap: Duration) -> Self {
+        Self {
+            longest_gap,
+            previous: None,
+            span: 0.0,
+            arrived: 0.0,
+            completed: 0.0,
+            held: 0.0,
+            service_time: None,
+        }
+    }
+
+    /// Takes in a look. `None` when nothing can be told from it: the first one, the first one after a gap or of a stream
+    /// that was made anew, or one that is not later than the one before.
+    pub fn look(&mut self, sample: Sample) -> Option<Load> {
+        let previous = self.previous.replace(sample);
+        let follows = previous.filter(|previous| {
+            previous.made == sample.made
+                && previous.last_sequence <= sample.last_sequence
+                && previous.at < sample.at
+                && sample.at.saturating_sub(previous.at) <= self.longest_gap
+        });
+        let Some(previous) = follows else {
+            // What an attempt takes does not change with the stream; how many come does.
+            (self.span, self.arrived, self.completed, self.held) = (0.0, 0.0, 0.0, 0.0);
+            return None;
+        };
+        let span = sample.at.saturating_sub(previous.at).as_secs_f64();
+        let arrived = sample.last_sequence - previous.last_sequence;
+        // What came and is not there any more is done, by whatever way it went.
+        let completed = previous
+            .messages
+            .saturating_add(arrived)
+            .saturating_sub(sample.messages);
+        let held = f64::midpoint(previous.unacked as f64, sample.unacked as f64) * span;
+        let kept = (-span / MEMORY.as_secs_f64()).exp();
+        self.span = self.span * kept + span;
+        self.arrived = self.arrived * kept + arrived as f64;
+        self.completed = self.completed * kept + completed as f64;
+        self.held = self.held * kept + held;
+        if self.completed >= ENOUGH {
+            self.service_time = Some(self.held / self.completed);
+        }
+        Some(Load {
+            arrivals: self.arrived / self.span,
+            service_time: self.service_time,
+            pending: sample.pending,
+            unacked: sample.unacked,
+        })
+    }
+}
