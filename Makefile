@@ -5,7 +5,7 @@ LOCKED ?= --locked
 RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test chaos fuzz demo up bench lint fmt clean-data
+.PHONY: help setup build test deploy-check chaos fuzz demo up bench lint fmt clean-data
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,10 @@ build: ## Build the optimized binaries into target/release
 
 test: setup ## Run every test, against real servers
 	$(CARGO) test --workspace $(LOCKED) --features shared/failpoints
+
+deploy-check: setup ## Check Kubernetes manifests, compose, Dockerfile, alerts and dashboard
+	$(CARGO) build --workspace $(LOCKED) --features shared/failpoints
+	@scripts/deploy-check
 
 fuzz: ## Fuzz every parser for a minute each (needs a nightly Rust and cargo-fuzz)
 	@scripts/fuzz
@@ -41,6 +45,7 @@ bench: setup build ## Measure against the bare operations: rates, latency, memor
 	$(CARGO) bench $(LOCKED) -p loadtest --bench latency
 	$(CARGO) bench $(LOCKED) -p loadtest --bench claims
 	$(CARGO) bench $(LOCKED) -p worker --bench limiter
+	$(CARGO) bench $(LOCKED) -p scheduler --bench external
 	$(CARGO) bench $(LOCKED) -p weir-cli --bench dead_letters
 	$(CARGO) bench $(LOCKED) -p loadtest --bench limits -- --workers 1,2,4,8 --limit '50 per second, burst 5'
 
