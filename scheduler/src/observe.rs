@@ -218,6 +218,10 @@ async fn counts(
     Ok(counts)
 }
 
+/// After so many observations in a row without all depths, what may be missing is made: without a worker nobody else does,
+/// and while depths are unknown no autoscaler wakes one.
+const MENDED_AFTER: u32 = 30;
+
 /// The task that observes, in every replica.
 #[derive(Debug, Clone)]
 pub struct Observer {
@@ -257,7 +261,7 @@ impl Observer {
         let start = Instant::now();
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut known = true;
+        let mut unknown_for = 0_u32;
         loop {
             ticks.tick().await;
             let mut trouble = None;
@@ -279,12 +283,18 @@ impl Observer {
             }
             self.board.looked();
             // Told when it begins and when it ends, not every few seconds in between.
-            match (&trouble, known) {
-                (Some((service, error)), true) => tracing::warn!(%service, %error, "depths are unknown"),
-                (None, false) => tracing::info!("depths are known again"),
+            match (&trouble, unknown_for) {
+                (Some((service, error)), 0) => tracing::warn!(%service, %error, "depths are unknown"),
+                (None, 1..) => tracing::info!("depths are known again"),
                 _ => {}
             }
-            known = trouble.is_none();
+            unknown_for = if trouble.is_some() { unknown_for + 1 } else { 0 };
+            if unknown_for > 0 && unknown_for % MENDED_AFTER == 0 {
+                tracing::warn!("depths are still unknown: what is missing of the topology is made");
+                if let Err(error) = topology::ensure(&self.js, &self.services, &self.streams).await {
+                    tracing::warn!(%error, "the topology is not to be had");
+                }
+            }
         }
     }
 }

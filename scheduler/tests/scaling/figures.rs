@@ -184,12 +184,12 @@ async fn what_is_not_known_is_an_error_and_never_zero_or_false() {
             .1
             .contains("weir_worker_demand{service=\"github\"}")
     );
-    let services = [Service::new("github").unwrap()];
-    topology::ensure(&js, &services, &fleet.streams).await.unwrap();
-    eventually("known again", SOON, || async {
+    // Without workers nobody else makes it again.
+    eventually("known again", SOON * 6, || async {
         replica.active("github").await == Ok(true)
     })
     .await;
+    let services = [Service::new("github").unwrap()];
 
     // The stream is made anew while nobody looks, and counts from 1 again.
     let stream = replica
