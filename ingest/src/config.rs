@@ -182,7 +182,7 @@ Webhooks:
   WEIR_SOURCE_NAME_TYPE_HEADER header that says what happened [always `webhook`]
 
 Fleet:
-  WEIR_NATS_URL                servers, separated by commas [nats://127.0.0.1:4222]
+  WEIR_NATS_URL                servers, separated by commas, also user:password@ or token@ [nats://127.0.0.1:4222]
   WEIR_NATS_CREDENTIALS        contents of a .creds file [none]
   WEIR_SERVICES                services, one stream each [github,slack]
   WEIR_STREAM_REPLICAS         copies of each message: 1, 3 or 5 [1]

@@ -27,7 +27,7 @@ Settings (environment; NAME_FILE reads the value from that file):
   WEIR_SCHEDULER_SCALE_MIN, _MAX  bounds of that count [2], [10]
   WEIR_SCHEDULER_SCALE_EVERY, _COOLDOWN  pause between two decisions [1m], and after a change until
                             it may be lowered [5m]
-  WEIR_NATS_URL             [nats://127.0.0.1:4222]
+  WEIR_NATS_URL             several by commas, also user:password@ or token@ [nats://127.0.0.1:4222]
   WEIR_NATS_CREDENTIALS     contents of a .creds file
   WEIR_SERVICES             services of the fleet, separated by commas
   WEIR_STREAM_*             how streams are kept; the same for the whole fleet

@@ -5,6 +5,7 @@ import re
 import tempfile
 from pathlib import Path
 
+import manifests
 import tools
 from tools import ROOT, run
 
@@ -52,6 +53,38 @@ def metric_problems():
     return problems
 
 
+def namespaces():
+    """Rules do not add up fleets, and panels show the one that was chosen."""
+    problems = []
+    for where, expression in expressions():
+        if where.startswith("panel"):
+            asked = len(re.findall(r"\b(?:weir[_:]|process_|up\{)", expression))
+            missing = expression.count('{namespace=~"$namespace"') != asked
+        else:
+            missing = re.search(r"\b(?:sum|min|max|group|count)(?: by \((?!namespace\b)| ?\((?!by))", expression)
+        if missing:
+            problems.append(f"{where}: all namespaces are as one in {expression}")
+    return problems
+
+
+def memory():
+    """The alert for memory speaks before the container's limit, and not of what is usual."""
+    problems, told = [], re.findall(r'job="(\w+)"\} > ([\de.]+)', dict(expressions())["WeirMemory"])
+    limits = {
+        container["name"]: container["resources"]["limits"]["memory"]
+        for workload in manifests.documents("prod")
+        for container in workload.get("spec", {}).get("template", {}).get("spec", {}).get("containers", [])
+    }
+    units = {"Mi": 1 << 20, "Gi": 1 << 30}
+    for job, threshold in told:
+        limit = int(limits[job][:-2]) * units[limits[job][-2:]]
+        if not 0.8 * limit <= float(threshold) <= 0.9 * limit:
+            problems.append(f"WeirMemory: {job} above {threshold}, its limit is {limits[job]}")
+    if sorted(limits) != sorted(job for job, _ in told):
+        problems.append(f"WeirMemory: is for {told}, containers are {sorted(limits)}")
+    return problems
+
+
 def check():
     """promtool's own checks and tests, and the dashboard's expressions."""
     promtool = tools.promtool()
@@ -64,11 +97,13 @@ def check():
 
     ask("check", "config", ROOT / "deploy/prometheus/prometheus.yml")
     ask("test", "rules", ROOT / "deploy/prometheus/rules-tests.yml")
+    filled = {"$__rate_interval": "1m", "$service": ".*", "$namespace": ".*"}
     rules = [
-        {"record": f"panel:{number}", "expr": expression.replace("$__rate_interval", "1m").replace("$service", ".*")}
+        {"record": f"panel:{number}", "expr": re.sub(r"\$\w+", lambda name: filled[name[0]], expression)}
         for number, (where, expression) in enumerate(expressions())
         if where.startswith("panel")
     ]
+    problems += namespaces() + memory()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "dashboard.yml"
         file.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))

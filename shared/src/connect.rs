@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream;
+use async_nats::{ServerAddr, jetstream};
+use percent_encoding::percent_decode_str;
 use tokio::sync::watch;
 
 use crate::config::Fleet;
@@ -58,11 +59,24 @@ pub async fn nats_counted(
             .map_err(ConnectError::Credentials)?;
     }
     let servers: Vec<&str> = fleet.nats_url.split(',').collect();
+    // The client reads them from no URL, whatever it says.
+    match login(&servers) {
+        Some((user, Some(password))) => options = options.user_and_password(user, password),
+        Some((token, None)) => options = options.token(token),
+        None => {}
+    }
     let client = options.connect(servers).await?;
     let js = jetstream::context::ContextBuilder::new()
         .timeout(API_TIMEOUT)
         .build(client.clone());
     Ok((client, js, counted))
+}
+
+/// User and password, or a token, of the first URL that has any.
+fn login(urls: &[&str]) -> Option<(String, Option<String>)> {
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let mut servers = urls.iter().filter_map(|url| url.parse::<ServerAddr>().ok());
+    servers.find_map(|server| Some((decoded(server.username()?), server.password().map(decoded))))
 }
 
 /// A connection to Redis that several tasks share and that reconnects by itself. Does not wait for the server.
@@ -80,4 +94,42 @@ pub fn redis(url: &str) -> Result<redis::aio::ConnectionManager, ConnectError> {
     Ok(redis::aio::ConnectionManager::new_lazy_with_config(
         client, config,
     )?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Reader;
+    use crate::servers::{Nats, NatsOptions};
+
+    #[test]
+    fn logins_are_read_from_urls() {
+        let of = |urls: &[&str]| login(urls);
+        assert_eq!(of(&["nats://127.0.0.1:4222"]), None);
+        assert_eq!(
+            of(&["nats://a:4222", "tls://us%40er:p%3Aw@b"]),
+            Some(("us@er".into(), Some("p:w".into())))
+        );
+        assert_eq!(of(&["nats://s3cret@a"]), Some(("s3cret".into(), None)));
+    }
+
+    #[tokio::test]
+    async fn a_login_in_the_url_is_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = Nats::start(NatsOptions {
+            login: Some(("weir".into(), "p:w/d".into())),
+            ..NatsOptions::new(dir.path())
+        });
+        let server = server.await.unwrap();
+        let url = server.url().replace("nats://", "nats://weir:p%3Aw%2Fd@");
+        let env = std::collections::BTreeMap::from([("WEIR_NATS_URL".to_owned(), url)]);
+        let fleet = Fleet::read(&mut Reader::new(&env));
+        let (client, _) = nats(&fleet, "test").await.unwrap();
+        let flushed = tokio::time::timeout(Duration::from_secs(10), client.flush()).await;
+        flushed.unwrap().unwrap();
+        assert_eq!(
+            client.connection_state(),
+            async_nats::connection::State::Connected
+        );
+    }
 }

@@ -36,6 +36,8 @@ pub struct NatsOptions {
     pub max_file_store: Option<u64>,
     /// The cluster that it belongs to: see [`NatsCluster`](super::NatsCluster).
     pub cluster: Option<Membership>,
+    /// User and password without which nobody is let in.
+    pub login: Option<(String, String)>,
 }
 
 /// One server's place in a cluster.
@@ -60,6 +62,7 @@ impl NatsOptions {
             monitor: false,
             max_file_store: None,
             cluster: None,
+            login: None,
         }
     }
 }
@@ -78,6 +81,7 @@ pub struct NatsKind {
     monitor_port: Option<u16>,
     max_file_store: Option<u64>,
     cluster: Option<Membership>,
+    login: Option<(String, String)>,
     name: String,
 }
 
@@ -92,6 +96,7 @@ impl Server<NatsKind> {
             monitor,
             max_file_store,
             cluster,
+            login,
         } = options;
         let data_dir = absolute(&data_dir).map_err(ServerError::io(data_dir.display().to_string()))?;
         let binary = binary::find("nats-server", "WEIR_PRIVATE_NATS")?;
@@ -105,6 +110,7 @@ impl Server<NatsKind> {
             monitor_port: None,
             max_file_store,
             cluster,
+            login,
             name,
         };
         Self::launch(kind, port).await
@@ -153,8 +159,13 @@ impl NatsKind {
             .map(Membership::configuration)
             .unwrap_or_default();
         // Debug quoting escapes quotes and backslashes the way this configuration reads them.
+        let login = self
+            .login
+            .as_ref()
+            .map(|(user, password)| format!("authorization {{ user: {user:?}, password: {password:?} }}\n"))
+            .unwrap_or_default();
         Ok(format!(
-            "server_name: {name:?}\nlisten: \"127.0.0.1:{port}\"\n{max_payload}{monitor}jetstream {{\n  store_dir: {store:?}\n{store_limit}  {sync}\n}}\n{cluster}",
+            "server_name: {name:?}\nlisten: \"127.0.0.1:{port}\"\n{login}{max_payload}{monitor}jetstream {{\n  store_dir: {store:?}\n{store_limit}  {sync}\n}}\n{cluster}",
             name = self.name,
         ))
     }

@@ -66,7 +66,7 @@ impl Stage {
 }
 
 async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
-    let waited = tokio::time::timeout(Duration::from_secs(30), wait).await;
+    let waited = tokio::time::timeout(Duration::from_secs(120), wait).await;
     waited.unwrap_or_else(|_| panic!("in vain: {what}"))
 }
 
@@ -245,7 +245,15 @@ async fn the_next_in_order_is_called_and_the_first_again_when_it_is_back() {
     })
     .await;
     assert!(to_other > 0);
-    assert_eq!(attempt(&worker, &done).await.unwrap(), URL);
+    // That was a probe; what it found goes by way of the fleet.
+    within("the first for good", async {
+        let mut in_a_row = 0;
+        while in_a_row < 10 {
+            let called = attempt(&worker, &done).await.unwrap();
+            in_a_row = if called == URL { in_a_row + 1 } else { 0 };
+        }
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -310,7 +318,9 @@ async fn without_nats_a_worker_goes_on_by_itself() {
     let Stage { mut nats, .. } = stage;
     nats.stop().await.unwrap();
     within("out of service", async {
-        while attempt(&worker, &fails()).await.is_ok() {}
+        while attempt(&worker, &fails()).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
     })
     .await;
     let done = Ok(Completion::new("http_200"));
