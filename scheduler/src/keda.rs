@@ -8,6 +8,7 @@ mod trigger;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +34,8 @@ pub mod proto {
 /// Most calls at a time on one connection. KEDA makes one connection for all its triggers, and holds a call open for
 /// each `external-push` one.
 const MOST_CALLS: u32 = 1_024;
+/// How long calls may go on after the process was told to stop.
+const GRACE: Duration = Duration::from_secs(2);
 /// Most bytes of a request: a trigger's metadata is a few lines.
 const MOST_BYTES: usize = 64 * 1024;
 
@@ -72,11 +75,20 @@ impl Listener {
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServeError> {
         let listener = TcpListener::from_std(self.listener.try_clone()?)?;
         let scaler = scaler::Scaler::new(self.board, shutdown.clone());
-        Server::builder()
+        let stop = shutdown.clone();
+        let served = Server::builder()
             .max_concurrent_streams(MOST_CALLS)
             .add_service(ExternalScalerServer::new(scaler).max_decoding_message_size(MOST_BYTES))
-            .serve_with_incoming_shutdown(TcpIncoming::from(listener), shutdown.cancelled_owned())
-            .await?;
+            .serve_with_incoming_shutdown(TcpIncoming::from(listener), shutdown.cancelled_owned());
+        let overdue = async {
+            stop.cancelled().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        // A peer that never says anything would keep the server for ever.
+        tokio::select! {
+            served = served => served?,
+            () = overdue => {}
+        }
         Ok(())
     }
 }

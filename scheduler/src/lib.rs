@@ -125,7 +125,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
             async move { seen.fresh() }
         });
     if let Some(server) = external {
-        let (trust, grace) = (server.trust(), config.fleet.shutdown_deadline / 2);
+        let (trust, grace) = (server.trust(), config.fleet.shutdown_deadline / 4);
         health = health.check("front proxy", move || {
             std::future::ready(trust.front_proxy().map(|_| ()))
         });

@@ -289,7 +289,7 @@ impl Observer {
                 _ => {}
             }
             unknown_for = if trouble.is_some() { unknown_for + 1 } else { 0 };
-            if unknown_for > 0 && unknown_for % MENDED_AFTER == 0 {
+            if unknown_for > 0 && unknown_for.is_multiple_of(MENDED_AFTER) {
                 tracing::warn!("depths are still unknown: what is missing of the topology is made");
                 if let Err(error) = topology::ensure(&self.js, &self.services, &self.streams).await {
                     tracing::warn!(%error, "the topology is not to be had");

@@ -1,9 +1,12 @@
 //! TLS connections: a bounded number, HTTP/1 and HTTP/2, and their end in order. Client certificates are asked for and
 //! their keys proven here; whose they are is judged for every request, by what the cluster says then.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::Request;
+use axum::middleware::{self, Next};
 use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -16,7 +19,7 @@ use rustls::server::ResolvesServerCert;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -31,6 +34,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a connection may be silent, and how long the head of a request may take. Above the 90 s after which the
 /// aggregator closes an idle connection, so that it does that first and no request meets a closed one.
 const SILENCE: Duration = Duration::from_secs(120);
+/// The same for whoever shows no certificate: probes, which ask at once, and nobody else who is to be answered.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Most bytes of a request's head: each group of a user is a header of its own.
 const MAX_HEAD: usize = 256 * 1024;
 /// Most headers of an HTTP/1 request.
@@ -87,11 +92,32 @@ async fn connection(
         Some(Ok(shaken)) => shaken.map_err(|error| error.to_string())?,
     };
     let peer: Peer = stream.get_ref().1.peer_certificates().unwrap_or_default().into();
-    let service = TowerToHyperService::new(router.layer(Extension(peer)));
+    let patience = if peer.is_empty() { PATIENCE } else { SILENCE };
+    // Told by requests and not by bytes: neither the wait for the first one nor a peer that only answers pings has a
+    // limit in the library.
+    let (asked, mut asks) = watch::channel(0_u64);
+    let tell = middleware::from_fn(move |request: Request, next: Next| {
+        let asked = asked.clone();
+        async move {
+            asked.send_modify(|asks| *asks += 1);
+            let answer = next.run(request).await;
+            asked.send_modify(|asks| *asks += 1);
+            answer
+        }
+    });
+    let service = TowerToHyperService::new(router.layer(Extension(peer)).layer(tell));
     let served = server
         .serve_connection(TokioIo::new(stream), service)
         .into_owned();
-    watcher.watch(served).await.map_err(|error| error.to_string())
+    let mut served = pin!(watcher.watch(served));
+    loop {
+        tokio::select! {
+            ended = &mut served => return ended.map_err(|error| error.to_string()),
+            quiet = timeout(patience, asks.changed()) => if quiet.is_err() {
+                return Err("nothing was asked for too long".into());
+            }
+        }
+    }
 }
 
 fn builder() -> auto::Builder<TokioExecutor> {

@@ -122,6 +122,29 @@ async fn no_certificate_whose_key_somebody_does_not_have() {
     }
 }
 
+/// Whoever could hold a place without proving anything could hold them all.
+#[tokio::test]
+async fn nobody_who_shows_no_certificate_and_asks_nothing_for_long() {
+    let stage = Stage::new().await;
+    let mut roots = RootCertStore::empty();
+    let serving = CertificateDer::from_pem_slice(stage.serving.pem.as_bytes()).unwrap();
+    roots.add(serving).unwrap();
+    let config = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let port = stage.url.rsplit(':').next().unwrap();
+    let stream = TcpStream::connect(format!("127.0.0.1:{port}")).await.unwrap();
+    let connector = TlsConnector::from(Arc::new(config));
+    let mut stream = connector.connect(HOST.try_into().unwrap(), stream).await.unwrap();
+    let mut said = Vec::new();
+    let closed = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut said)).await;
+    // It may end without TLS's own goodbye.
+    let _ = closed.expect("closed by the server");
+    assert!(said.is_empty());
+    let probe = stage.client(None);
+    assert_eq!(answer(probe.get(format!("{}/livez", stage.url))).await.0, 200);
+}
+
 #[tokio::test]
 async fn no_other_name_under_the_right_authority() {
     let stage = Stage::new().await;

@@ -12,7 +12,7 @@ use scheduler::keda::proto::external_scaler_client::ExternalScalerClient;
 use scheduler::keda::proto::{GetMetricsRequest, ScaledObjectRef};
 use shared::config::{Fleet, Reader};
 use shared::topology;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -39,6 +39,7 @@ pub(super) fn fleet(url: &str, settings: &[(&str, &str)]) -> Fleet {
 pub(super) struct Replica {
     pub(super) url: String,
     pub(super) keda: ExternalScalerClient<Channel>,
+    keda_at: SocketAddr,
     shutdown: CancellationToken,
     task: JoinHandle<Result<(), scheduler::RunError>>,
 }
@@ -71,6 +72,7 @@ impl Replica {
         Self {
             url: format!("http://{listen}"),
             keda: ExternalScalerClient::new(channel),
+            keda_at: keda,
             shutdown,
             task,
         }
@@ -121,7 +123,9 @@ impl Replica {
         Ok(value.metric_value_float)
     }
 
+    /// Stops in order, however many connections say nothing.
     pub(super) async fn stop(self) {
+        let _idle = TcpStream::connect(self.keda_at).await.unwrap();
         self.shutdown.cancel();
         timeout(SOON, self.task).await.unwrap().unwrap().unwrap();
     }
