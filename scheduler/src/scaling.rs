@@ -116,7 +116,7 @@ impl Scaler {
             .or_insert_with(|| (Rates::new(longest_gap), Adviser::default()));
         let load = rates
             .look(seen.sample)
-            .ok_or("observed once, and rates need two observations")?;
+            .ok_or("observed for too short a time to tell rates")?;
         let capacity = words.capacities.get(service).cloned().unwrap_or(Ok(None))?;
         let out = words.out.as_ref().map_err(Clone::clone)?;
         let lanes = seen

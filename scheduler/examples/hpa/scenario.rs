@@ -73,7 +73,7 @@ pub(crate) struct Outcome {
     pub(crate) most_pods: u32,
     /// Messages that waited at the end.
     pub(crate) left: u64,
-    /// Fewest and most pods while figures were not known.
+    /// Fewest and most pods while figures were not known any more.
     pub(crate) in_the_dark: Option<(u32, u32)>,
 }
 
@@ -182,7 +182,7 @@ pub(crate) fn play(scenario: &Scenario, signal: Signal) -> Outcome {
             let before = fleet.pods();
             fleet.scale(autoscaler.decide(fleet.now, before, metric.map(|(_, value)| value)));
             outcome.most_pods = outcome.most_pods.max(fleet.pods());
-            if metric.is_none() {
+            if metric.is_none() && known.is_some() {
                 let (fewest, most) = outcome.in_the_dark.unwrap_or((before, before));
                 outcome.in_the_dark = Some((fewest.min(fleet.pods()), most.max(fleet.pods())));
             }

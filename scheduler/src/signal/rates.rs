@@ -32,6 +32,8 @@ pub struct Rates {
     /// Looks further apart say nothing of what happens now.
     longest_gap: Duration,
     previous: Option<Sample>,
+    /// The first of the looks that follow each other.
+    since: Duration,
     span: f64,
     arrived: f64,
     completed: f64,
@@ -46,6 +48,7 @@ impl Rates {
         Self {
             longest_gap,
             previous: None,
+            since: Duration::ZERO,
             span: 0.0,
             arrived: 0.0,
             completed: 0.0,
@@ -54,8 +57,9 @@ impl Rates {
         }
     }
 
-    /// Takes in a look. `None` when nothing can be told from it: the first one, the first one after a gap or of a stream
-    /// that was made anew, or one that is not later than the one before.
+    /// Takes in a look. `None` while nothing can be told: after the first one, one after a gap or of a stream that was made
+    /// anew, or one that is not later than the one before, until three quarters of the longest gap have been seen again.
+    /// What piled up while nobody looked comes at once, and is no rate.
     pub fn look(&mut self, sample: Sample) -> Option<Load> {
         let previous = self.previous.replace(sample);
         let follows = previous.filter(|previous| {
@@ -67,6 +71,7 @@ impl Rates {
         let Some(previous) = follows else {
             // What an attempt takes does not change with the stream; how many come does.
             (self.span, self.arrived, self.completed, self.held) = (0.0, 0.0, 0.0, 0.0);
+            self.since = sample.at;
             return None;
         };
         let span = sample.at.saturating_sub(previous.at).as_secs_f64();
@@ -82,6 +87,9 @@ impl Rates {
         self.arrived = self.arrived * kept + arrived as f64;
         self.completed = self.completed * kept + completed as f64;
         self.held = self.held * kept + held;
+        if sample.at.saturating_sub(self.since) < self.longest_gap * 3 / 4 {
+            return None;
+        }
         if self.completed >= ENOUGH {
             self.service_time = Some(self.held / self.completed);
         }

@@ -152,53 +152,41 @@ fn rates_are_those_of_the_queue() {
 #[test]
 fn a_stream_made_anew_a_gap_and_a_clock_that_stands_still_begin_anew() {
     let mut rates = Rates::new(Duration::from_secs(20));
-    rates.look(sample(0.0, 1_000, 0, 0));
-    let before = rates.look(sample(5.0, 1_100, 10, 10)).unwrap();
-    let time = before.service_time;
+    // Nothing is told before looks of 15 s.
+    let begun = [(0.0, 1_000), (5.0, 1_100), (10.0, 1_200)];
+    for (at, last) in begun {
+        assert_eq!(rates.look(sample(at, last, 10, 10)), None);
+    }
+    let time = rates.look(sample(15.0, 1_300, 10, 10)).unwrap().service_time;
     assert!(time.is_some());
     // Counts from 1 again.
-    let anew = Sample {
+    let anew = |at: u64, last_sequence| Sample {
         made: 2,
-        ..sample(10.0, 5, 5, 0)
+        at: Duration::from_secs(at),
+        ..sample(0.0, last_sequence, last_sequence, 0)
     };
-    assert_eq!(rates.look(anew), None);
-    let anew = Sample {
-        at: Duration::from_secs(15),
-        last_sequence: 10,
-        messages: 10,
-        pending: 10,
-        ..anew
-    };
-    let seen = rates.look(anew).unwrap();
-    assert_eq!((seen.arrivals, seen.service_time), (1.0, time));
+    for (at, last) in [(20, 5), (25, 10), (30, 15)] {
+        assert_eq!(rates.look(anew(at, last)), None);
+    }
+    let seen = rates.look(anew(35, 20)).unwrap();
+    assert!((seen.arrivals - 1.0).abs() < 1e-9);
+    assert_eq!(seen.service_time, time);
     // Made anew while nobody looked, and further than the old one already.
     let further = Sample {
         made: 3,
-        at: Duration::from_secs(18),
-        last_sequence: 5_000,
-        ..anew
+        ..anew(38, 5_000)
     };
     assert_eq!(rates.clone().look(further), None);
     // A leader that knows less, though the stream is the same.
-    let behind = Sample {
-        at: Duration::from_secs(20),
-        last_sequence: 7,
-        ..anew
-    };
+    let behind = anew(40, 7);
     assert_eq!(rates.look(behind), None);
     // The same moment twice.
     assert_eq!(rates.look(behind), None);
-    // Nobody looked for a while.
-    let later = Sample {
-        at: Duration::from_secs(60),
-        ..behind
-    };
-    assert_eq!(rates.look(later), None);
-    let later = Sample {
-        at: Duration::from_secs(65),
-        ..later
-    };
-    assert!(rates.look(later).unwrap().arrivals < f64::EPSILON);
+    // Nobody looked for a while; what came meanwhile is no rate.
+    for at in [80, 85, 90] {
+        assert_eq!(rates.look(anew(at, 9_000)), None);
+    }
+    assert!(rates.look(anew(95, 9_000)).unwrap().arrivals < f64::EPSILON);
 }
 
 #[test]
