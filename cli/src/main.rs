@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         }
     };
     shared::lifecycle::install_tls();
-    quiet_client();
+    terminal::quiet_client();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return Failure::failed(error).tell(),
@@ -56,16 +56,4 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.tell(),
     }
-}
-
-/// The NATS client panics on some headers that any publisher can write. Its connection ends, which whoever uses it is told
-/// as an error; people need not read how.
-fn quiet_client() {
-    let tell = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        let of_the_client = |place: &std::panic::Location<'_>| place.file().contains("async-nats");
-        if !panic.location().is_some_and(of_the_client) {
-            tell(panic);
-        }
-    }));
 }

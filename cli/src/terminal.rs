@@ -66,6 +66,18 @@ impl Display for Span {
     }
 }
 
+/// The NATS client panics on some headers that any publisher can write. Its connection ends, which whoever uses it is told
+/// as an error; people need not read how.
+pub(crate) fn quiet_client() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let of_the_client = |place: &std::panic::Location<'_>| place.file().contains("async-nats");
+        if !panic.location().is_some_and(of_the_client) {
+            tell(panic);
+        }
+    }));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
