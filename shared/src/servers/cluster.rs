@@ -13,6 +13,8 @@ use super::{Membership, Nats, NatsOptions, ServerError, server::free_port};
 const AGREED_WITHIN: Duration = Duration::from_secs(60);
 /// How long one question may take.
 const ASK_WITHIN: Duration = Duration::from_secs(2);
+/// Starts that are tried.
+const TRIES: u32 = 5;
 /// Pause between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -27,6 +29,19 @@ pub struct NatsCluster {
 impl NatsCluster {
     /// Starts three servers, each in its own directory under `dir`, and returns when JetStream answers.
     pub async fn start(dir: &Path) -> Result<Self, ServerError> {
+        let mut tries = 1;
+        loop {
+            // A port that was free a moment ago may be somebody else's now.
+            match Self::start_once(&dir.join(format!("cluster-{tries}"))).await {
+                Err(ServerError::Start { tail, .. }) if tries < TRIES && tail.contains("in use") => {
+                    tries += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn start_once(dir: &Path) -> Result<Self, ServerError> {
         let mut routes: Vec<u16> = Vec::new();
         while routes.len() < 3 {
             let port = free_port()?;
