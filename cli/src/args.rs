@@ -2,6 +2,7 @@
 
 mod dlq;
 mod look;
+mod rules;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ pub(crate) use dlq::{Chosen, Dlq, DlqList, DlqPurge, DlqReplay, DlqShow, Rate, S
 pub(crate) use look::{
     Explain, Limits, LimitsList, LimitsReset, LimitsSet, LimitsShadow, LimitsShow, Turned,
 };
+pub(crate) use rules::{Check, Rules};
 
 /// Runs and looks after a fleet for integration events.
 #[derive(Debug, Parser)]
@@ -50,6 +52,9 @@ pub(crate) enum Command {
     /// List, show and change the limits while the fleet runs.
     #[command(subcommand)]
     Limits(Limits),
+    /// Check a rules file, and show what it would emit on a sample.
+    #[command(subcommand)]
+    Rules(Rules),
     /// Say where an event is or what a service waits for, why, and until when.
     Explain(Explain),
 }

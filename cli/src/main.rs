@@ -1,5 +1,5 @@
 //! `weir`: run the fleet on this machine, publish events, look at queues and limits, change limits, say why something waits,
-//! list and replay dead letters.
+//! list and replay dead letters, check rules.
 
 mod args;
 mod dlq;
@@ -9,6 +9,7 @@ mod fleet;
 mod limits;
 mod moment;
 mod publish;
+mod rules;
 mod status;
 mod tables;
 mod terminal;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
             Command::Status(status) => status::run(status).await,
             Command::Dlq(dlq) => Box::pin(dlq::run(dlq)).await,
             Command::Limits(limits) => Box::pin(limits::run(limits)).await,
+            Command::Rules(rules) => rules::run(&rules),
             Command::Explain(explain) => Box::pin(explain::run(explain)).await,
         }
     });

@@ -13,12 +13,18 @@ pub mod bits;
 pub mod events;
 pub mod limits;
 pub mod message_headers;
+pub mod places;
 pub mod publishing;
 pub mod request;
+pub mod rules;
 pub mod settings;
 pub mod signature_github;
+pub mod signature_gitlab;
 pub mod signature_hmac;
+pub mod signature_linear;
 pub mod signature_slack;
+pub mod signature_standard;
+pub mod signature_stripe;
 pub mod webhooks;
 pub mod wire;
 
@@ -34,7 +40,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 16] = [
     Target {
         name: "wire",
         check: wire::check,
@@ -44,6 +50,16 @@ pub const TARGETS: [Target; 10] = [
         name: "signature_github",
         check: signature_github::check,
         more: &["ingest/tests/fixtures/github"],
+    },
+    Target {
+        name: "signature_gitlab",
+        check: signature_gitlab::check,
+        more: &[],
+    },
+    Target {
+        name: "signature_linear",
+        check: signature_linear::check,
+        more: &["ingest/tests/fixtures/linear"],
     },
     Target {
         name: "signature_slack",
@@ -56,9 +72,28 @@ pub const TARGETS: [Target; 10] = [
         more: &[],
     },
     Target {
+        name: "signature_standard",
+        check: signature_standard::check,
+        more: &[],
+    },
+    Target {
+        name: "signature_stripe",
+        check: signature_stripe::check,
+        more: &[],
+    },
+    Target {
         name: "webhooks",
         check: webhooks::check,
-        more: &["ingest/tests/fixtures/github", "ingest/tests/fixtures/slack"],
+        more: &[
+            "ingest/tests/fixtures/github",
+            "ingest/tests/fixtures/linear",
+            "ingest/tests/fixtures/slack",
+        ],
+    },
+    Target {
+        name: "places",
+        check: places::check,
+        more: &["ingest/tests/fixtures/linear", "ingest/tests/fixtures/slack"],
     },
     Target {
         name: "publishing",
@@ -79,6 +114,11 @@ pub const TARGETS: [Target; 10] = [
         name: "limits",
         check: limits::check,
         more: &[],
+    },
+    Target {
+        name: "rules",
+        check: rules::check,
+        more: &["examples/rules"],
     },
     Target {
         name: "message_headers",

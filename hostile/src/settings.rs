@@ -136,7 +136,8 @@ fn shown_as_variables(shown: &str, env: &Variables) -> Variables {
         let Some((name, value)) = line.split_once('=') else {
             panic!("no setting: {line:?}");
         };
-        let hidden = value == "(set)" || value.contains("***");
+        // Of rules only the names are shown: they have many lines.
+        let hidden = value == "(set)" || value.contains("***") || name == "WEIR_RULES";
         let value = match env.0.get(name) {
             Some(original) if hidden => original.clone(),
             _ => value.as_bytes().to_vec(),

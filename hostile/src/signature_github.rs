@@ -1,5 +1,7 @@
 //! GitHub's signatures.
 
+use std::time::Duration;
+
 use http::HeaderValue;
 use ingest::error::Code;
 use ingest::verify::{Keys, Scheme, verify};
@@ -17,7 +19,7 @@ pub fn check(bytes: &[u8]) {
     let (mut headers, body) = (request.headers, request.body);
     let scheme = |secrets: &[&str]| Scheme::Github(Keys::new(secrets));
     let right = mac(SECRET, &[&body]);
-    let said = verify(&scheme(&[SECRET]), &headers, body.clone(), 0).map(drop);
+    let said = verify(&scheme(&[SECRET]), &headers, body.clone(), Duration::ZERO).map(drop);
     let given = headers.get(SIGNATURE).map(HeaderValue::as_bytes);
     let expected = given.is_some_and(|given| {
         given
@@ -41,11 +43,11 @@ pub fn check(bytes: &[u8]) {
     };
     let signed = sign(&right);
     for secrets in [&[SECRET][..], &[OTHER, SECRET], &[SECRET, OTHER]] {
-        assert!(verify(&scheme(secrets), &signed, body.clone(), 0).is_ok());
+        assert!(verify(&scheme(secrets), &signed, body.clone(), Duration::ZERO).is_ok());
     }
     let which = bits::number(bytes);
     let refused = |headers: &http::HeaderMap, body: bytes::Bytes, secret: &str| {
-        let refusal = verify(&scheme(&[secret]), headers, body, 0).map(drop);
+        let refusal = verify(&scheme(&[secret]), headers, body, Duration::ZERO).map(drop);
         assert_eq!(refusal.map_err(|refusal| refusal.code), Err(Code::SignatureWrong));
     };
     refused(&signed, body.clone(), OTHER);

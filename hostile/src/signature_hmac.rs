@@ -60,7 +60,7 @@ pub fn check(bytes: &[u8]) {
         }))
     };
     let answer = |secrets: &[&str], headers: &HeaderMap, body: bytes::Bytes, now: u64| {
-        verify(&scheme(secrets), headers, body, now)
+        verify(&scheme(secrets), headers, body, Duration::from_secs(now))
             .map(drop)
             .map_err(|refusal| refusal.code)
     };

@@ -1,5 +1,7 @@
 //! Slack's signatures, which cover a time.
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderValue};
 use ingest::error::Code;
 use ingest::verify::{Keys, SLACK_TOLERANCE, Scheme, verify};
@@ -20,7 +22,13 @@ pub fn check(bytes: &[u8]) {
     let scheme = |secrets: &[&str]| Scheme::Slack(Keys::new(secrets));
     let right = |time: &[u8]| mac(SECRET, &[b"v0:", time, b":", &body]);
 
-    let said = verify(&scheme(&[SECRET]), &headers, body.clone(), now).map(drop);
+    let said = verify(
+        &scheme(&[SECRET]),
+        &headers,
+        body.clone(),
+        Duration::from_secs(now),
+    )
+    .map(drop);
     let of = |name: &str| headers.get(name).map(HeaderValue::as_bytes).unwrap_or_default();
     let (time, given) = (of(TIMESTAMP), of(SIGNATURE));
     let near = signed_time(time).is_some_and(|time| time.abs_diff(now) <= SLACK_TOLERANCE.as_secs());
@@ -46,7 +54,7 @@ pub fn check(bytes: &[u8]) {
     let right = right(text.as_bytes());
     let signed = sign(time, &right);
     let answer = |secrets: &[&str], headers: &HeaderMap, body: bytes::Bytes, now: u64| {
-        verify(&scheme(secrets), headers, body, now)
+        verify(&scheme(secrets), headers, body, Duration::from_secs(now))
             .map(drop)
             .map_err(|refusal| refusal.code)
     };

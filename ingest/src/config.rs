@@ -166,10 +166,17 @@ Ingest:
 Webhooks:
   WEIR_SOURCES                 names of the sources, separated by commas; acme is POST /webhooks/acme [none]
   For each source, NAME being its name in capitals with _ for -:
-  WEIR_SOURCE_NAME_KIND        github, slack or hmac
-  WEIR_SOURCE_NAME_SECRETS     active secrets, separated by commas
+  WEIR_SOURCE_NAME_KIND        github, gitlab, linear, slack, stripe, standard (Standard Webhooks, Svix) or hmac
+  WEIR_SOURCE_NAME_SECRETS     active secrets, separated by commas; any of them will do (gitlab: whsec_ marks signing
+                               tokens; standard: whsec_ secrets, whpk_ public keys)
   WEIR_SOURCE_NAME_SERVICE     service that gets its events [the source's name]
   WEIR_SOURCE_NAME_LIMIT       requests taken by each process, as `100 per second, burst 20` [no limit]
+  What its events are, where it is not what docs/sources.md says of the kind: header:X-Foo, body:/json/pointer, a
+  constant or none, several separated by |; the first that gives a usable value counts:
+  WEIR_SOURCE_NAME_TYPE        what happened
+  WEIR_SOURCE_NAME_ID          the delivery's id, by which it is kept once; none is the body's SHA-256
+  WEIR_SOURCE_NAME_TENANT      whose it is
+  WEIR_SOURCE_NAME_KEY         what it belongs to
   WEIR_SOURCE_NAME_PRIORITY    1 to 10, 10 the most urgent [5]
   For a source of kind hmac (HMAC-SHA256):
   WEIR_SOURCE_NAME_HEADER      header with the signature

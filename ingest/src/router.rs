@@ -5,7 +5,7 @@ mod events;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -14,7 +14,6 @@ use axum::routing::{get, post};
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use http::{HeaderMap, StatusCode, header, request::Parts};
-use shared::telemetry::propagation::millis;
 use tracing::Instrument;
 
 use crate::accept::{self, Accepted};
@@ -183,7 +182,7 @@ async fn webhook(State(app): State<Arc<App>>, request: Request) -> Response {
             )
         })?;
         let mut body = app.bodies.read(&parts.headers, body).await?;
-        let now = millis(SystemTime::now()) / 1000;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Gone once it is encoded; what is charged for it stands for the encoded event until that is published.
         let bytes = std::mem::take(&mut body.bytes);
         let prepared = if bytes.len() > LARGE {
@@ -198,11 +197,13 @@ async fn webhook(State(app): State<Arc<App>>, request: Request) -> Response {
                 if !kept.duplicate {
                     door.target.metrics.webhooks.inc();
                 }
-                Ok(if answer::must_be_empty(&door.source.scheme, &parts.headers) {
-                    answer::empty()
-                } else {
-                    answer::accepted(&event, &door.target, kept)
-                })
+                Ok(answer::webhook(
+                    &door.source.scheme,
+                    &parts.headers,
+                    &event,
+                    &door.target,
+                    kept,
+                ))
             }
             Prepared::Answer(json) => Ok(answer::json(StatusCode::OK, json)),
         }
@@ -216,7 +217,7 @@ enum Prepared {
 }
 
 /// Everything about a delivery that is computed: signature, fields, encoding.
-fn prepare(door: &Door, headers: &HeaderMap, body: bytes::Bytes, now: u64) -> Result<Prepared, Refusal> {
+fn prepare(door: &Door, headers: &HeaderMap, body: bytes::Bytes, now: Duration) -> Result<Prepared, Refusal> {
     let delivery = verify::verify(&door.source.scheme, headers, body, now)?;
     // After the signature: strangers must not use up the source's limit.
     if let Some(limiter) = &door.limiter {

@@ -13,5 +13,6 @@ mod ingest {
     mod outage;
     mod refusals;
     mod running;
+    mod sources;
     mod traces;
 }

@@ -15,18 +15,23 @@
 //! # }
 //! ```
 //!
-//! Addresses: `/api/<method>` is Slack, `/hooks/<anything>` takes signed deliveries, `/_sim/*` tells
+//! Addresses: `/openai/v1`, `/anthropic/v1` and `/xai/v1` are models, `/linear/graphql` is Linear, `/drive/v3`,
+//! `/upload/drive/v3`, `/batch/drive/v3` and `/drive/token` are Google Drive, `/api/<method>` is Slack, `/hooks/<anything>` takes signed deliveries, `/_sim/*` tells
 //! what was seen (`GET /_sim/stats`, `GET /_sim/calls?id=&limit=`, `POST /_sim/reset`,
 //! `POST /_sim/faults`), and every other path is GitHub.
 
 mod clock;
+pub mod drive;
 mod exchange;
 pub mod faults;
 pub mod github;
+mod graphql;
 pub mod hooks;
 mod kept;
 pub mod ledger;
 pub mod limits;
+pub mod linear;
+pub mod llm;
 mod server;
 mod sim;
 pub mod slack;
@@ -39,11 +44,14 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     clock::MAX_SKEW_MS,
+    drive::DriveLimits,
     faults::Faults,
     github::{GithubLimits, Refusal},
     hooks::HookRules,
     ledger::{Answer, Api, Call},
     limits::{LimitStats, Shape},
+    linear::LinearLimits,
+    llm::LlmLimits,
     sim::{Concurrency, Stats},
     slack::SlackLimits,
     window::{BadWindow, Window},
@@ -61,8 +69,14 @@ pub struct ProviderConfig {
     pub github: GithubLimits,
     /// Slack's limits.
     pub slack: SlackLimits,
+    /// Linear's limits.
+    pub linear: LinearLimits,
+    /// Google Drive's limits.
+    pub drive: DriveLimits,
     /// What the hooks check and allow.
     pub hooks: HookRules,
+    /// What the makers of models allow.
+    pub llm: LlmLimits,
     /// Faults added to every call.
     pub faults: Faults,
     /// Milliseconds by which the provider's clock is ahead, behind when negative: the one of its `Date` and epoch
@@ -80,7 +94,10 @@ impl Default for ProviderConfig {
         Self {
             github: GithubLimits::default(),
             slack: SlackLimits::default(),
+            linear: LinearLimits::default(),
+            drive: DriveLimits::default(),
             hooks: HookRules::default(),
+            llm: LlmLimits::default(),
             faults: Faults::default(),
             clock_skew_ms: 0,
             ledger_capacity: LEDGER_CAPACITY,
@@ -137,6 +154,11 @@ impl Provider {
     /// How often the write of each event took place, by event id: of the first 500,000 that named theirs.
     pub fn effects(&self) -> HashMap<String, u32> {
         self.sim.effects()
+    }
+
+    /// Issues and comments that were created at Linear, and files at Drive.
+    pub fn created(&self) -> (usize, usize) {
+        self.sim.created()
     }
 
     /// Forgets calls and counts; limits start anew, faults stay.

@@ -7,6 +7,7 @@
 )]
 
 mod fleet {
+    pub(crate) mod agent;
     pub(crate) mod breaker;
     pub(crate) mod claims;
     pub(crate) mod effects;
@@ -14,6 +15,8 @@ mod fleet {
     pub(crate) mod limits;
     pub(crate) mod one_event;
     pub(crate) mod publishers;
+    pub(crate) mod rules;
+    pub(crate) mod services;
     pub(crate) mod shutdown;
     pub(crate) mod world;
 }

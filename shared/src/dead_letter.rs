@@ -111,6 +111,13 @@ pub struct Burial<'a> {
 /// Puts a message among the dead letters and waits until the server keeps it. Only then may it be taken off its
 /// stream.
 pub async fn bury(js: &jetstream::Context, burial: Burial<'_>) -> Result<(), PublishError> {
+    let (subject, headers, payload) = letter(burial);
+    js.publish_with_headers(subject, headers, payload).await?.await?;
+    Ok(())
+}
+
+/// The letter that says so: its subject, its headers and its bytes.
+pub fn letter(burial: Burial<'_>) -> (String, HeaderMap, Bytes) {
     let stream = burial.service.stream();
     let mut out = without(burial.headers, &[]);
     out.insert(headers::MESSAGE_ID, format!("dead:{stream}:{}", burial.sequence));
@@ -124,10 +131,7 @@ pub async fn bury(js: &jetstream::Context, burial: Burial<'_>) -> Result<(), Pub
     out.insert(headers::DEAD_SUBJECT, burial.subject);
     out.insert(headers::DEAD_STREAM, stream);
     out.insert(headers::DEAD_SEQUENCE, burial.sequence.to_string());
-    js.publish_with_headers(burial.service.dead(), out, burial.payload)
-        .await?
-        .await?;
-    Ok(())
+    (burial.service.dead(), out, burial.payload)
 }
 
 /// A dead letter as it lies in its stream.

@@ -21,6 +21,12 @@ pub const ALL: [&str; 12] = [
     "scheduler.deleted",
 ];
 
+/// Those that only events for models pass: a call's answer has come, and it is kept.
+pub const OF_MODELS: [&str; 2] = ["agent.paid", "agent.kept"];
+
+/// Those that only events pass that others follow from: what is owed is committed, and a part of it is published.
+pub const OF_RULES: [&str; 2] = ["rules.owed", "rules.published"];
+
 /// Whether this build has failpoints.
 pub const ENABLED: bool = cfg!(feature = "failpoints");
 
@@ -30,8 +36,9 @@ pub const ENABLED: bool = cfg!(feature = "failpoints");
 /// Names no failpoint, or no number of times.
 pub fn check(setting: &str) -> Result<String, String> {
     let (name, count) = parts(setting);
-    if !ALL.contains(&name) || count.is_none_or(|count| count == 0) {
-        let all = ALL.join(", ");
+    let known = [&ALL[..], &OF_MODELS, &OF_RULES].concat();
+    if !known.contains(&name) || count.is_none_or(|count| count == 0) {
+        let all = known.join(", ");
         return Err(format!(
             "is {setting:?}: must be one of {all}, with :N for the N-th time"
         ));
@@ -80,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_failpoint_is_named_or_refused() {
-        for right in ["worker.called", "worker.called:3"] {
+        for right in ["worker.called", "worker.called:3", "agent.kept", "rules.owed"] {
             assert_eq!(check(right).as_deref(), Ok(right));
         }
         for wrong in ["worker.colled", "worker.called:0", "worker.called:x", ""] {

@@ -87,6 +87,12 @@ pub mod headers {
     pub const DROPPED: &str = "Weir-Headers-Dropped";
     /// The sequence of the dead letter that was replayed last: somebody has decided that the call be made again.
     pub const REPLAYED: &str = "Weir-Replayed";
+    /// The event that an event follows from: `<service>/<id>`.
+    pub const PARENT: &str = "Weir-Parent";
+    /// The rules that led to an event, the first one first, with commas: as many as it has hops.
+    pub const CHAIN: &str = "Weir-Chain";
+    /// The rules that failed on an event, with commas: its call was made, and only they are to be asked again.
+    pub const RULES: &str = "Weir-Rules";
     /// When to deliver a scheduled message: `@at <RFC 3339>`.
     pub const SCHEDULE: &str = "Nats-Schedule";
     /// Where to deliver it.

@@ -264,7 +264,7 @@ impl World {
         let shutdown = CancellationToken::new();
         let stop = shutdown.clone();
         let running = tokio::spawn(async move {
-            worker::run(config, &move |_| Ok(handler.clone()), listener, stop)
+            worker::run(config, &move |_, _| Ok(handler.clone()), listener, stop)
                 .await
                 .unwrap();
         });

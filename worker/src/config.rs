@@ -1,9 +1,10 @@
 //! The worker's settings.
 
-mod limits;
+pub(crate) mod limits;
 mod upstreams;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use shared::backoff::Schedule;
@@ -14,14 +15,16 @@ use shared::subject::Service;
 use shared::wire;
 
 use crate::effect::Policy as Unknown;
-use crate::handler::Kind;
+use crate::follow::Book;
+use crate::handler::{KINDS, Kind, Make};
 use crate::limits::Table;
+use crate::outbound::egress::{Allowed, Egress, SETTING};
 use crate::provider::Provider;
 use crate::quota::away::Policy;
 use crate::store::Keep;
 
 /// Prefixes of the settings that only workers read.
-pub const OWN: [&str; 3] = ["WEIR_WORKER_", "WEIR_SERVICE_", "WEIR_LIMITS_"];
+pub const OWN: [&str; 4] = ["WEIR_WORKER_", "WEIR_SERVICE_", "WEIR_LIMITS_", "WEIR_RULES"];
 
 /// Settings of a worker.
 #[derive(Debug, Clone)]
@@ -48,11 +51,16 @@ pub struct Config {
     /// `WEIR_WORKER_MAX_DECODED`, in bytes: events above 64 KB held at once, all services together. The smallest is room
     /// for the largest event, compressed and decompressed.
     pub max_decoded: usize,
+    /// `WEIR_WORKER_PRIVATE_HOSTS`: hosts and ranges of addresses that calls may go to, beside the services' own URLs and
+    /// the open internet.
+    pub private_hosts: Vec<Allowed>,
     /// `WEIR_WORKER_AHEAD`: how far ahead calls are booked; 0 for not at all.
     pub ahead: Duration,
     /// `WEIR_LIMITS_START`: whether buckets of a credential that Redis knows nothing of are full, as if nobody had called
     /// before, or empty.
     pub limits_full: bool,
+    /// `WEIR_RULES` and `WEIR_RULES_HOPS`: which events follow from which.
+    pub rules: Book,
     /// The services that this worker works for.
     pub services: Vec<ServiceConfig>,
 }
@@ -63,7 +71,7 @@ pub struct ServiceConfig {
     /// Its name.
     pub service: Service,
     /// `_HANDLER`: which code handles it; by default the one of the service's name.
-    pub kind: Kind,
+    pub kind: &'static Kind,
     /// `_CONCURRENCY`: events in flight at once in this worker.
     pub concurrency: usize,
     /// `_TIMEOUT`: longest time for one attempt.
@@ -84,13 +92,18 @@ pub struct ServiceConfig {
     pub breaker: Option<Rule>,
     /// `_TOKEN`: the credential of an API.
     pub token: Option<String>,
-    /// `_SECRET`: signs deliveries (`whsec_…`).
-    pub secret: Option<String>,
+    /// What only its handler reads.
+    pub own: Arc<dyn Make>,
 }
 
 impl Config {
-    /// Reads all of them.
+    /// Reads all of them, for the handlers that ship.
     pub fn read(reader: &mut Reader<'_>) -> Self {
+        Self::read_for(reader, KINDS)
+    }
+
+    /// Reads all of them, for these handlers.
+    pub fn read_for(reader: &mut Reader<'_>, kinds: &[&'static Kind]) -> Self {
         let fleet = Fleet::read(reader);
         let all: Vec<_> = fleet.services.iter().map(Service::as_str).collect();
         let services = reader.list("WEIR_WORKER_SERVICES", &all.join(","), |name| {
@@ -145,6 +158,7 @@ impl Config {
         Self {
             ahead,
             limits_full,
+            rules: Book::read(reader, &fleet.services),
             inbox,
             keep: Keep(keep),
             listen: reader.parsed("WEIR_WORKER_LISTEN", listen),
@@ -152,6 +166,7 @@ impl Config {
             redis_url: reader.url("WEIR_REDIS_URL", "redis://127.0.0.1:6379", &["redis", "rediss"]),
             postgres_url: Some(postgres).filter(|url| url != "none"),
             postgres_connections: reader.number("WEIR_WORKER_POSTGRES_CONNECTIONS", 8, 1..=50) as u32,
+            private_hosts: reader.list(SETTING, "", |text| text.parse::<Allowed>().map_err(str::to_owned)),
             batch: reader.number("WEIR_WORKER_BATCH", 512, 1..=5_000) as usize,
             max_decoded: reader.bytes(
                 "WEIR_WORKER_MAX_DECODED",
@@ -160,20 +175,44 @@ impl Config {
             ) as usize,
             services: services
                 .into_iter()
-                .map(|service| ServiceConfig::read(reader, service, ahead, recorded))
+                .map(|service| ServiceConfig::read(reader, service, kinds, ahead, recorded))
                 .collect(),
             fleet,
         }
     }
+
+    /// Where the calls of a service may go.
+    pub fn egress(&self, service: &ServiceConfig) -> Egress {
+        let others = service.own.urls();
+        let own = service.urls.iter().chain(&others).map(String::as_str);
+        Egress::new(&self.private_hosts, own)
+    }
+}
+
+impl Config {
+    /// The names of the services that this worker works for.
+    pub fn own_services(&self) -> Vec<Service> {
+        self.services
+            .iter()
+            .map(|service| service.service.clone())
+            .collect()
+    }
 }
 
 impl ServiceConfig {
-    fn read(reader: &mut Reader<'_>, service: Service, ahead: Duration, recorded: bool) -> Self {
+    fn read(
+        reader: &mut Reader<'_>,
+        service: Service,
+        kinds: &[&'static Kind],
+        ahead: Duration,
+        recorded: bool,
+    ) -> Self {
+        let named = |name: &str| kinds.iter().find(|kind| kind.name == name).copied();
         let prefix = prefix(&service);
         let name = |suffix: &str| format!("{prefix}_{suffix}");
         let kind = match reader.optional(&name("HANDLER")) {
-            Some(handler) => Kind::named(&handler).ok_or(handler),
-            None => Kind::named(service.as_str()).ok_or_else(String::new),
+            Some(handler) => named(&handler).ok_or(handler),
+            None => named(service.as_str()).ok_or_else(String::new),
         };
         let kind = kind.unwrap_or_else(|handler| {
             let given = if handler.is_empty() {
@@ -183,19 +222,22 @@ impl ServiceConfig {
             };
             reader.problem(
                 &name("HANDLER"),
-                format!("{given}: must be one of {}", Kind::names()),
+                format!(
+                    "{given}: must be one of {}",
+                    kinds.iter().map(|kind| kind.name).collect::<Vec<_>>().join(", ")
+                ),
             );
-            Kind::Http
+            &crate::handler::http::KIND
         });
         let second = Duration::from_secs(1);
         let timeout = reader.duration(
             &name("TIMEOUT"),
-            second * 30,
+            kind.timeout,
             Duration::from_millis(10)..=second * 3600,
         );
         let provider = reader.with(
             &name("PROVIDER"),
-            kind.default_provider(),
+            kind.provider,
             |text| {
                 Provider::named(text)
                     .ok_or_else(|| format!("is {text:?}: must be one of {}", Provider::names()))
@@ -204,18 +246,13 @@ impl ServiceConfig {
         );
         let limits = limits::read(reader, &prefix, provider, ahead);
         let (urls, breaker) = upstreams::read(reader, &prefix, kind);
-        let secret = reader.secret(&name("SECRET"));
-        if let Some(Err(what)) = secret.as_deref().map(crate::handler::http::key) {
-            reader.problem(&name("SECRET"), what);
-        }
         Self {
-            concurrency: reader.number(&name("CONCURRENCY"), kind.default_concurrency(), 1..=100_000)
-                as usize,
+            concurrency: reader.number(&name("CONCURRENCY"), kind.concurrency, 1..=100_000) as usize,
             retries: reader.parsed(&name("RETRIES"), Schedule::default()),
             token: reader.secret_line(&name("TOKEN")),
             away: reader.parsed(&name("REDIS_AWAY"), Policy::default()),
             unknown: unknown(reader, &name("UNKNOWN"), kind, recorded),
-            secret,
+            own: (kind.read)(reader, &prefix),
             service,
             kind,
             timeout,
@@ -228,18 +265,11 @@ impl ServiceConfig {
 }
 
 /// What happens to calls of which nobody knows the end. Only what is recorded can be told from what is new.
-fn unknown(reader: &mut Reader<'_>, name: &str, kind: Kind, recorded: bool) -> Unknown {
-    let strictest = if recorded {
-        kind.default_unknown()
-    } else {
-        Unknown::Retry
-    };
+fn unknown(reader: &mut Reader<'_>, name: &str, kind: &Kind, recorded: bool) -> Unknown {
+    let strictest = if recorded { kind.unknown } else { Unknown::Retry };
     let unknown = reader.parsed(name, strictest);
-    if unknown == Unknown::LookUp && kind == Kind::Http {
-        reader.problem(
-            name,
-            "is look-up: an endpoint cannot be asked; must be dead or retry",
-        );
+    if unknown == Unknown::LookUp && kind.unknown != Unknown::LookUp {
+        reader.problem(name, "is look-up: there is nobody to ask; must be dead or retry");
     }
     if !recorded && unknown != Unknown::Retry {
         let what =
@@ -335,6 +365,7 @@ mod tests {
             ("WEIR_SERVICE_HTTP_UNKNOWN", "perhaps"),
             ("WEIR_WORKER_KEEP", "7d"),
             ("WEIR_LIMITS_START", "half"),
+            ("WEIR_WORKER_PRIVATE_HOSTS", "10.0.0.0/8, http://inside"),
             ("WEIR_SERVICE_GITHUB_CONCURRENCY", "0"),
             ("WEIR_SERVICE_GITHUB_BREAKER", "half of them"),
             ("WEIR_SERVICE_GITHUB_URL", "https://a.example, b.example"),
@@ -359,6 +390,7 @@ mod tests {
             ("WEIR_SERVICE_HTTP_UNKNOWN", "look-up, dead or retry"),
             ("WEIR_WORKER_KEEP", "shorter than WEIR_WORKER_INBOX"),
             ("WEIR_LIMITS_START", "empty or full"),
+            ("WEIR_WORKER_PRIVATE_HOSTS", "\"http://inside\", which is no host"),
             ("WEIR_SERVICE_GITHUB_CONCURRENCY", "not within 1"),
             (
                 "WEIR_SERVICE_GITHUB_RETRYS",

@@ -1,12 +1,22 @@
 //! Stage 8: what is done with an event. One service, one file; one line here to register it.
 
+pub mod agent;
+mod alone;
+pub mod analysis;
+pub mod drive;
 pub mod github;
+mod graphql;
 pub mod http;
+pub mod kind;
+pub mod linear;
 mod marker;
+mod path;
 pub mod slack;
+#[cfg(any(test, feature = "stage"))]
+pub mod stage;
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -15,15 +25,26 @@ use shared::failure::Failure;
 use shared::limiter::Charge;
 
 use crate::config::ServiceConfig;
-use crate::effect::{Earlier, Effect, Found, Policy};
+use crate::effect::{Earlier, Effect, Found};
 use crate::limits::Limits;
-use crate::outbound::Outbound;
-use crate::provider::Provider;
 use crate::quota::Turn;
+
+pub use kind::{Kind, Make, Parts};
 
 /// Goes with every call: the event's id, by which an API that knows the header does a repeated call once. GitHub and
 /// Slack ignore it.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// The handlers that ship. A new one is a file with a `KIND`, and a line here.
+pub const KINDS: &[&Kind] = &[
+    &drive::KIND,
+    &github::KIND,
+    &linear::KIND,
+    &slack::KIND,
+    &http::KIND,
+    &analysis::KIND,
+    &agent::KIND,
+];
 
 /// The code that handles a service's events.
 pub trait Handler: Send + Sync + 'static {
@@ -54,6 +75,49 @@ pub trait Handler: Send + Sync + 'static {
     /// Makes the call that the event asks for, in its turn. Runs within the service's timeout; a panic is caught and
     /// makes the event a dead letter.
     fn handle<'a>(&'a self, event: &'a Event, turn: &'a Turn) -> BoxFuture<'a, Result<Completion, Failure>>;
+
+    /// How events go together into one call; `None` where each goes alone.
+    fn grouping(&self) -> Option<Grouping> {
+        None
+    }
+
+    /// What events must share to go together; `None` for one that goes alone. Asked only where [`Self::grouping`] says
+    /// how, and of events whose call is [`Effect::Repeatable`].
+    fn group(&self, event: &Event) -> Option<String> {
+        let _ = event;
+        None
+    }
+
+    /// The limits that the one call for all of these events falls under beside those of every call.
+    fn group_charges(&self, events: &[&Event], limits: &Limits) -> Vec<Charge> {
+        events
+            .first()
+            .map_or_else(Vec::new, |event| self.charges(event, limits))
+    }
+
+    /// Makes one call for all of these events, which are of one group: an outcome for each, in their order.
+    fn handle_group<'a>(&'a self, events: Vec<&'a Event>, turn: &'a Turn) -> BoxFuture<'a, Vec<Outcome>> {
+        async move {
+            let mut outcomes = Vec::with_capacity(events.len());
+            for event in events {
+                outcomes.push(self.handle(event, turn).await);
+            }
+            outcomes
+        }
+        .boxed()
+    }
+}
+
+/// How an attempt ended.
+pub type Outcome = Result<Completion, Failure>;
+
+/// How many events go together, and how long one waits for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grouping {
+    /// Most events in one call; at least 2.
+    pub most: usize,
+    /// Longest time that the first of a group waits for others.
+    pub within: Duration,
 }
 
 /// A handled event.
@@ -75,97 +139,12 @@ impl Completion {
     }
 }
 
-/// The handlers there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// [`github`].
-    Github,
-    /// [`slack`].
-    Slack,
-    /// [`http`].
-    Http,
-}
-
-impl Kind {
-    const ALL: [(&'static str, Self); 3] = [
-        ("github", Self::Github),
-        ("slack", Self::Slack),
-        ("http", Self::Http),
-    ];
-
-    /// The handler of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, kind)| kind)
-    }
-
-    /// The names of all handlers.
-    pub fn names() -> String {
-        Self::ALL.map(|(name, _)| name).join(", ")
-    }
-
-    /// Makes the handler for a service.
-    pub fn build(self, config: &ServiceConfig, outbound: Outbound) -> Result<Arc<dyn Handler>, String> {
-        Ok(match self {
-            Self::Github => Arc::new(github::Github::new(config, outbound)?),
-            Self::Slack => Arc::new(slack::Slack::new(config, outbound)?),
-            Self::Http => Arc::new(http::Http::new(config, outbound)?),
-        })
-    }
-
-    /// Where the API is unless the settings say otherwise.
-    pub fn default_url(self) -> &'static str {
-        match self {
-            Self::Github => "https://api.github.com",
-            Self::Slack => "https://slack.com/api",
-            Self::Http => "",
-        }
-    }
-
-    /// Events in flight at once in one worker.
-    pub fn default_concurrency(self) -> u64 {
-        match self {
-            Self::Github => 20,
-            Self::Slack => 10,
-            Self::Http => 50,
-        }
-    }
-
-    /// Whose limits hold unless the settings say otherwise.
-    pub fn default_provider(self) -> Provider {
-        match self {
-            Self::Github => Provider::Github,
-            Self::Slack => Provider::Slack,
-            Self::Http => Provider::Other,
-        }
-    }
-
-    /// What happens when nobody knows what became of a call, unless the settings say otherwise: the strictest that the
-    /// handler can keep. An endpoint that `http` delivers to knows the event by its id.
-    pub fn default_unknown(self) -> Policy {
-        match self {
-            Self::Github | Self::Slack => Policy::LookUp,
-            Self::Http => Policy::Retry,
-        }
-    }
-
-    /// The limits that only some calls fall under: this handler charges them itself.
-    pub fn charged_apart(self) -> &'static [&'static str] {
-        match self {
-            Self::Github => &["content", "content-hour", "graphql"],
-            Self::Slack => &["method", "channel"],
-            Self::Http => &["tokens", "input-tokens", "output-tokens", "complexity"],
-        }
-    }
-}
-
 /// Service and credential, in the braces that keep all buckets of a credential on one node of a Redis cluster. The
-/// credential appears as the first 8 hex digits of its SHA-256.
+/// credential appears as the first 8 hex digits of its SHA-256; of one whose tokens change, what does not change.
 pub fn bucket_tag(config: &ServiceConfig) -> String {
     use sha2::Digest;
-    let credential = sha2::Sha256::digest(config.token.as_deref().unwrap_or_default());
+    let identity = config.own.identity().or_else(|| config.token.clone());
+    let credential = sha2::Sha256::digest(identity.unwrap_or_default());
     let [a, b, c, d] = [credential[0], credential[1], credential[2], credential[3]];
     format!("{{{}:{a:02x}{b:02x}{c:02x}{d:02x}}}", config.service)
 }

@@ -8,7 +8,9 @@ pub mod claim;
 pub mod config;
 pub mod delivery;
 pub mod effect;
+pub mod follow;
 pub mod forecast;
+pub mod group;
 pub mod handler;
 pub mod limits;
 pub mod live;
@@ -18,6 +20,7 @@ pub mod outbound;
 pub mod outcome;
 pub mod pool;
 pub mod process;
+pub mod program;
 pub mod provider;
 pub mod pull;
 pub mod quota;
@@ -33,6 +36,7 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use prometheus_client::registry::Registry;
+use redis::aio::ConnectionManager;
 use shared::connect::{self, ConnectError};
 use shared::health::Health;
 use shared::lifecycle::{OnEnd, OnShutdown, Tasks, Unclean};
@@ -45,7 +49,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use config::{Config, ServiceConfig};
-use handler::{Handler, bucket_tag};
+use follow::sweep;
+use group::Groups;
+use handler::{Handler, Parts, bucket_tag};
 use limits::Limits;
 use metrics::Metrics;
 use outbound::Outbound;
@@ -79,14 +85,11 @@ pub enum WorkerError {
 }
 
 /// Makes the handler of a service; [`run`] uses the registered ones.
-pub type MakeHandler = dyn Fn(&ServiceConfig) -> Result<Arc<dyn Handler>, String> + Send + Sync;
+pub type MakeHandler = dyn Fn(&ServiceConfig, Parts) -> Result<Arc<dyn Handler>, String> + Send + Sync;
 
 /// The registered handler of a service.
-pub fn registered(config: &ServiceConfig) -> Result<Arc<dyn Handler>, String> {
-    let to_users_own_endpoint = config.kind == handler::Kind::Http;
-    config
-        .kind
-        .build(config, Outbound::new(config.concurrency, to_users_own_endpoint)?)
+pub fn registered(config: &ServiceConfig, parts: Parts) -> Result<Arc<dyn Handler>, String> {
+    config.own.make(config, parts)
 }
 
 /// Runs a worker until `shutdown`, serving health and metrics on `listener`.
@@ -113,7 +116,7 @@ pub async fn run(
     let started = CancellationToken::new();
     let mut health = Health::new(shutdown.clone())
         .nats(client.clone())
-        .redis(redis)
+        .redis(redis.clone())
         .started(started.clone());
     if let Some(database) = database.clone() {
         health = health.check("postgres", move || ping(database.clone()));
@@ -143,6 +146,7 @@ pub async fn run(
             js: &js,
             connects: &connects,
             limiter: &limiter,
+            redis: &redis,
             database: database.as_ref(),
             metrics: &metrics,
             background: &background,
@@ -165,8 +169,13 @@ pub async fn run(
         started.cancel();
         if let Some(database) = database {
             let keep = config.keep;
+            let partitioned = database.clone();
             tasks.spawn("partitions", OnEnd::Restart, OnShutdown::Abort, move || {
-                store::keep_up(database.clone(), keep)
+                store::keep_up(partitioned.clone(), keep)
+            });
+            let (js, services, ack_wait) = (js.clone(), config.own_services(), config.fleet.streams.ack_wait);
+            tasks.spawn("follow-ups", OnEnd::Restart, OnShutdown::Abort, move || {
+                sweep::sweep(database.clone(), js.clone(), services.clone(), ack_wait)
             });
         }
         for pool in &pools {
@@ -187,11 +196,10 @@ pub async fn run(
 
 /// Makes topology and tables, however long NATS and Postgres keep us waiting.
 async fn prepare(config: &Config, js: &jetstream::Context, database: Option<&PgPool>) {
-    let services: Vec<_> = config
-        .services
-        .iter()
-        .map(|service| service.service.clone())
-        .collect();
+    let mut services = config.own_services();
+    // Those that nobody works for yet must have a stream too, or nothing could be emitted to them.
+    let targets = config.rules.rules.targets().into_iter().cloned();
+    services.extend(targets.filter(|target| !config.services.iter().any(|own| own.service == *target)));
     loop {
         match topology::ensure(js, &services, &config.fleet.streams).await {
             Ok(drift) => {
@@ -261,6 +269,7 @@ struct PoolParts<'a> {
     js: &'a jetstream::Context,
     connects: &'a watch::Receiver<u64>,
     limiter: &'a Limiter,
+    redis: &'a ConnectionManager,
     database: Option<&'a PgPool>,
     metrics: &'a Metrics,
     background: &'a TaskTracker,
@@ -272,7 +281,7 @@ struct PoolParts<'a> {
 impl PoolParts<'_> {
     fn assemble(self, make: &MakeHandler) -> Result<Pool, String> {
         let service = &self.service.service;
-        let apart = self.service.kind.charged_apart();
+        let apart = self.service.kind.charged_apart;
         let limits = Arc::new(Limits::new(
             bucket_tag(self.service),
             apart,
@@ -305,11 +314,26 @@ impl PoolParts<'_> {
         let store = self
             .database
             .map(|db| Store::start(self.background, db.clone(), owner, self.metrics.store.clone()));
+        let parts = Parts {
+            outbound: Outbound::new(
+                self.service.concurrency,
+                self.service.kind.own_endpoint,
+                self.config.egress(self.service),
+            )?,
+            redis: self.redis.clone(),
+            limiter: self.limiter.clone(),
+            metrics: self.metrics.clone(),
+            database: self.database.cloned(),
+            background: self.background.clone(),
+        };
+        let handler = make(self.service, parts)?;
         Ok(Pool {
+            groups: Groups::new(&*handler, self.metrics.groups(service.as_str())),
             upstreams: Upstreams::start(self.background, upstreams)?,
-            handler: make(self.service)?,
+            handler,
             quota: Quota::start(self.background, quota),
             limits,
+            rules: self.config.rules.of(service).map(Arc::new),
             store,
             metrics: self.metrics.service(service.as_str()),
             stream: service.stream(),

@@ -13,6 +13,10 @@ use prometheus_client::registry::Registry;
 
 use shared::breaker::State;
 
+use crate::follow::Message;
+use crate::group::GroupMetrics;
+use crate::handler::agent::metrics::AgentMetrics;
+use crate::outbound::reach::ReachMetrics;
 use crate::outcome::Verdict;
 
 /// Events by service and what became of them.
@@ -39,6 +43,18 @@ pub const LIMITER_AWAY: &str = "weir_worker_limiter_away";
 pub const BREAKER_STATE: &str = "weir_worker_breaker_state";
 /// Changes of that, by what it became.
 pub const BREAKER_TRANSITIONS: &str = "weir_worker_breaker_transitions";
+/// Events that rules emitted, by the service of the event that they follow from.
+pub const FOLLOWED: &str = "weir_worker_follow_ups";
+/// Events on which rules failed, by service.
+pub const RULES_FAILED: &str = "weir_worker_rules_failed";
+/// Whether an upstream can be reached: 0 healthy, 1 degraded, 2 unhealthy; by service and upstream.
+pub const REACH: &str = "weir_worker_upstream_reach";
+/// Milliseconds of the last connection made to find that out.
+pub const CONNECT: &str = "weir_worker_upstream_connect_milliseconds";
+/// Calls made for several events, by service.
+pub const GROUPS: &str = "weir_worker_group_calls";
+/// Events that went into them, by service.
+pub const GROUPED: &str = "weir_worker_grouped_events";
 /// Deliveries that were dropped without being settled: always a mistake in this code.
 pub const DROPPED: &str = "weir_worker_dropped_unsettled";
 /// Rows of a group commit.
@@ -84,8 +100,16 @@ pub struct Metrics {
     limiter: [Family<ServiceLabel, Counter>; 7],
     breaker_state: Family<UpstreamLabel, Gauge>,
     breaker_transitions: Family<TransitionLabel, Counter>,
+    followed: Family<ServiceLabel, Counter>,
+    rules_failed: Family<ServiceLabel, Counter>,
     /// Of the store.
     pub store: StoreMetrics,
+    reach: Family<UpstreamLabel, Gauge>,
+    connect: Family<UpstreamLabel, Gauge>,
+    groups: Family<ServiceLabel, Counter>,
+    grouped: Family<ServiceLabel, Counter>,
+    /// Of models.
+    pub agent: AgentMetrics,
 }
 
 /// Metrics of the store.
@@ -105,6 +129,8 @@ pub struct ServiceMetrics {
     retried: Counter,
     deferred: Counter,
     dead: Counter,
+    followed: Counter,
+    rules_failed: Counter,
     took: Histogram,
     /// From acceptance to the end.
     pub accept_to_done: Histogram,
@@ -168,10 +194,17 @@ impl Metrics {
             limiter: Default::default(),
             breaker_state: Family::default(),
             breaker_transitions: Family::default(),
+            followed: Family::default(),
+            rules_failed: Family::default(),
             store: StoreMetrics {
                 rows: Histogram::new([1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]),
                 seconds: seconds(),
             },
+            reach: Family::default(),
+            connect: Family::default(),
+            groups: Family::default(),
+            grouped: Family::default(),
+            agent: AgentMetrics::register(registry),
         };
         registry.register(SETTLED, "Events settled, by outcome", metrics.settled.clone());
         registry.register(TOOK, "From delivery to settlement", metrics.took.clone());
@@ -202,6 +235,32 @@ impl Metrics {
             "Changes of an upstream's breaker, by what it became",
             metrics.breaker_transitions.clone(),
         );
+        registry.register(FOLLOWED, "Events that rules emitted", metrics.followed.clone());
+        registry.register(
+            RULES_FAILED,
+            "Events on which rules failed",
+            metrics.rules_failed.clone(),
+        );
+        registry.register(
+            REACH,
+            "Upstreams that can be reached (0), slowly (1) or not (2)",
+            metrics.reach.clone(),
+        );
+        registry.register(
+            CONNECT,
+            "Time of the last connection to an upstream, to see whether it can be reached",
+            metrics.connect.clone(),
+        );
+        registry.register(
+            GROUPS,
+            "Calls that were made for several events",
+            metrics.groups.clone(),
+        );
+        registry.register(
+            GROUPED,
+            "Events that shared a call with others",
+            metrics.grouped.clone(),
+        );
         registry.register(COMMIT_ROWS, "Rows of a group commit", metrics.store.rows.clone());
         registry.register(
             COMMIT_SECONDS,
@@ -231,8 +290,33 @@ impl Metrics {
             retried: settled("retried"),
             deferred: settled("deferred"),
             dead: settled("dead"),
+            followed: self.followed.get_or_create(&label).clone(),
+            rules_failed: self.rules_failed.get_or_create(&label).clone(),
             took: self.took.get_or_create(&label).clone(),
             accept_to_done: self.accept_to_done.get_or_create(&label).clone(),
+        }
+    }
+
+    /// Whether one upstream can be reached.
+    pub fn reach(&self, service: &str, upstream: &str) -> ReachMetrics {
+        let label = UpstreamLabel {
+            service: service.to_owned(),
+            upstream: upstream.to_owned(),
+        };
+        ReachMetrics {
+            state: self.reach.get_or_create(&label).clone(),
+            millis: self.connect.get_or_create(&label).clone(),
+        }
+    }
+
+    /// Those of one service's groups.
+    pub fn groups(&self, service: &str) -> GroupMetrics {
+        let label = ServiceLabel {
+            service: service.to_owned(),
+        };
+        GroupMetrics {
+            calls: self.groups.get_or_create(&label).clone(),
+            events: self.grouped.get_or_create(&label).clone(),
         }
     }
 
@@ -281,6 +365,15 @@ impl Metrics {
 }
 
 impl ServiceMetrics {
+    /// Counts a message that followed from an event.
+    pub fn followed(&self, message: &Message) {
+        if message.is_letter() {
+            self.rules_failed.inc();
+        } else {
+            self.followed.inc();
+        }
+    }
+
     /// Counts a settled delivery.
     pub fn settled(&self, verdict: &Verdict, took: Duration) {
         match verdict {

@@ -3,22 +3,32 @@
 
 pub mod breaker;
 pub mod classify;
+pub mod credential;
+pub mod egress;
 pub mod fleet;
+pub mod flow;
 pub mod lease;
+pub mod reach;
 pub mod upstreams;
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
-use reqwest::{Client, Request};
+use http::{HeaderMap, Method, StatusCode, header};
+use reqwest::{Client, Request, Url};
 use shared::failure::Failure;
 use shared::telemetry::TRACE;
 use tracing::Instrument;
 use tracing::field::Empty;
 
+use egress::{Egress, Refused};
+
 /// Most bytes of an answer that are read; the rest is cut.
 pub const MAX_ANSWER: usize = 10 * 1024 * 1024;
+/// A connection that is silent for so long is asked whether it is still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// Most redirects in a row that [`Outbound::fetch`] follows.
+pub const MAX_HOPS: usize = 5;
 
 /// The client of one service.
 #[derive(Debug, Clone)]
@@ -26,6 +36,8 @@ pub struct Outbound {
     client: Client,
     /// Whether the trace context is sent along: to our users' own endpoints, not to strangers.
     propagate: bool,
+    /// Where calls may go.
+    egress: Egress,
 }
 
 /// An answer, read to its end.
@@ -42,17 +54,24 @@ pub struct Answer {
 impl Outbound {
     /// A client with room for `concurrency` connections to its host. Follows no redirects: a signed or authorised
     /// request must not go where the other side points.
-    pub fn new(concurrency: usize, propagate: bool) -> Result<Self, String> {
+    pub fn new(concurrency: usize, propagate: bool, egress: Egress) -> Result<Self, String> {
         let client = Client::builder()
             .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(10))
             .pool_idle_timeout(Duration::from_secs(30))
             .pool_max_idle_per_host(concurrency)
             .tcp_nodelay(true)
+            .tcp_keepalive(KEEP_ALIVE)
+            .http2_keep_alive_interval(KEEP_ALIVE)
             .redirect(reqwest::redirect::Policy::none())
+            .dns_resolver(egress.clone())
             .build()
             .map_err(|e| e.to_string())?;
-        Ok(Self { client, propagate })
+        Ok(Self {
+            client,
+            propagate,
+            egress,
+        })
     }
 
     /// The client, to build requests with.
@@ -63,7 +82,7 @@ impl Outbound {
     /// Makes a call. `route` names the kind of call in the trace, without ids.
     ///
     /// # Errors
-    /// Transient: no connection, a connection that breaks, a timeout.
+    /// Transient: no connection, a connection that breaks, a timeout. Permanent: an address that may not be called.
     pub async fn call(&self, mut request: Request, route: &str) -> Result<Answer, Failure> {
         let span = tracing::info_span!(
             target: TRACE,
@@ -97,7 +116,46 @@ impl Outbound {
         result
     }
 
+    /// Makes a call that reads and follows at most [`MAX_HOPS`] redirects: to `https`, or by the scheme of the first
+    /// call, and to where calls may go. Whatever could be a credential stays with the first host and port.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call). Permanent: a redirect that may not be followed.
+    pub async fn fetch(&self, request: Request, route: &str) -> Result<Answer, Failure> {
+        let first = request.url().clone();
+        let mut headers = request.headers().clone();
+        let method = request.method().clone();
+        let mut next = request;
+        for _ in 0..=MAX_HOPS {
+            let url = next.url().clone();
+            let answer = self.call(next, route).await?;
+            let Some(target) = redirect(&method, &answer, &url) else {
+                return Ok(answer);
+            };
+            let target = target.map_err(|what| Failure::permanent("redirect", what))?;
+            if target.scheme() != "https" && target.scheme() != first.scheme() {
+                return Err(Failure::permanent("redirect", "leads to a call without TLS"));
+            }
+            if target.origin() != first.origin() {
+                let accept = headers.remove(header::ACCEPT);
+                headers = accept
+                    .map(|accept| (header::ACCEPT, accept))
+                    .into_iter()
+                    .collect();
+            }
+            next = Request::new(method.clone(), target);
+            *next.headers_mut() = headers.clone();
+        }
+        Err(Failure::permanent(
+            "redirect",
+            "more redirects in a row than are followed",
+        ))
+    }
+
     async fn exchange(&self, request: Request) -> Result<Answer, Failure> {
+        self.egress
+            .check(request.url())
+            .map_err(|refused| Failure::permanent(egress::REFUSED, refused))?;
         let mut response = self.client.execute(request).await.map_err(|e| broken(&e))?;
         let (status, headers) = (response.status(), response.headers().clone());
         let mut body = Vec::new();
@@ -116,8 +174,21 @@ impl Outbound {
     }
 }
 
+/// Where an answer to a call that reads leads to, if it leads anywhere.
+fn redirect(method: &Method, answer: &Answer, from: &Url) -> Option<Result<Url, String>> {
+    let leads = matches!(answer.status.as_u16(), 301 | 302 | 303 | 307 | 308);
+    if !leads || !matches!(*method, Method::GET | Method::HEAD) {
+        return None;
+    }
+    let location = answer.headers.get(header::LOCATION)?;
+    let target = location
+        .to_str()
+        .map_err(|_| "leads to what is no text".to_owned());
+    Some(target.and_then(|target| from.join(target).map_err(|e| format!("leads to no URL: {e}"))))
+}
+
 /// A URL without its query, which may hold secrets.
-fn redacted(url: &reqwest::Url) -> String {
+fn redacted(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
     let _ = url.set_password(None);
@@ -137,6 +208,9 @@ fn broken(error: &reqwest::Error) -> Failure {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;
+        if let Some(refused) = cause.downcast_ref::<Refused>() {
+            return Failure::permanent(egress::REFUSED, refused);
+        }
     }
     let host = error
         .url()
@@ -165,3 +239,6 @@ fn propagate(span: &tracing::Span, headers: &mut HeaderMap) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -184,6 +184,7 @@ pub fn row(
         code,
         detail,
         result: result.map(|value| value.to_string()),
+        owed: Vec::new(),
         took: started.elapsed(),
         trace_id: trace::id_of(delivery),
         accepted_ms: delivery.accepted(),

@@ -9,6 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::ServiceConfig;
+use crate::follow::Book;
+use crate::group::Groups;
 use crate::handler::Handler;
 use crate::limits::Limits;
 use crate::metrics::ServiceMetrics;
@@ -43,10 +45,14 @@ pub struct Pool {
     pub limits: Arc<Limits>,
     /// Tickets and turns under them.
     pub quota: Quota,
+    /// Events that go together into one call.
+    pub groups: Groups,
     /// Where its calls go.
     pub upstreams: Upstreams,
     /// The code that does the work.
     pub handler: Arc<dyn Handler>,
+    /// The rules on its events; `None` where there are none.
+    pub rules: Option<Arc<Book>>,
     /// Where results are kept; `None` where none are.
     pub store: Option<Store>,
     /// The service's metrics.

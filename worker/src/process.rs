@@ -8,11 +8,14 @@ use futures_util::FutureExt;
 use shared::event::Event;
 use shared::failpoint;
 use shared::failure::Failure;
+use shared::limiter::Charge;
 use tokio::time::timeout;
 use tracing::Instrument;
 
 use crate::delivery::Delivery;
 use crate::effect::{self, Earlier, Note};
+use crate::follow;
+use crate::group::{self, Together};
 use crate::handler::Completion;
 use crate::limits::TENANT;
 use crate::open::{Unreadable, open};
@@ -64,7 +67,8 @@ pub async fn process(delivery: Delivery, ticket: Option<Ticket>, candidate: Opti
     async {
         match finished {
             Some((verdict, true)) => settle(delivery, verdict, event.as_ref().ok(), started, pool).await,
-            // Refused by the database for what it is; once more, not at once, until the backstop buries it.
+            // Refused by the database for what it is, or what follows cannot be published; once more, not at once,
+            // until the backstop buries it.
             Some((_, false)) => delivery.hand_back(Some(REFUSED_PAUSE)).await,
             None => delivery.hand_back(None).await,
         }
@@ -83,6 +87,9 @@ async fn attempt(
     note: &mut Note,
     pool: &Pool,
 ) -> Option<Result<Completion, Failure>> {
+    if follow::only_rules(delivery) {
+        return None;
+    }
     if let Some(store) = &pool.store {
         match store.find(event.id.clone()).await {
             Finding::Done => return None,
@@ -113,7 +120,14 @@ async fn call(
     note: &mut Note,
     pool: &Pool,
 ) -> Result<Option<Completion>, Failure> {
-    let mut turn = take_turn(event, delivery, ticket, lease, pool).await?;
+    let ticket = match pool.groups.key(event, &*pool.handler, &pool.limits, lease) {
+        Some(key) => match Box::pin(group::together(key, event, delivery, ticket, lease, pool)).await {
+            Together::Ended(outcome) => return outcome.map(Some),
+            Together::Alone => None,
+        },
+        None => ticket,
+    };
+    let mut turn = take_turn(charges(event, pool), delivery, ticket, lease, pool).await?;
     let asked = Instant::now();
     *note = effect::begin(event, delivery.replayed(), pool).await?;
     if let Note::TooLate(_) = *note {
@@ -129,7 +143,7 @@ async fn call(
         }
         *note = Note::Begun(ours);
         drop(turn);
-        turn = take_turn(event, delivery, None, lease, pool).await?;
+        turn = take_turn(charges(event, pool), delivery, None, lease, pool).await?;
     }
     effect::still_ours(*note, asked, pool)?;
     failpoint::hit("worker.intended");
@@ -140,16 +154,26 @@ async fn call(
             outcome::PANIC,
             "the handler panicked on this event",
         )),
-        Err(_) => Err(Failure::unknown(
-            "timeout",
-            format!("no answer within {:?}", pool.config.timeout),
-        )),
+        Err(_) => Err(no_answer(pool.config.timeout)),
     }
 }
 
-/// Waits for the event's turn under all of its limits, as long as that is worth a place and its upstream in service.
-async fn take_turn(
-    event: &Event,
+/// The failure of a call that takes longer than it may.
+pub(crate) fn no_answer(timeout: Duration) -> Failure {
+    Failure::unknown("timeout", format!("no answer within {timeout:?}"))
+}
+
+/// The limits that an event's own call falls under beside those of every call.
+fn charges(event: &Event, pool: &Pool) -> Vec<Charge> {
+    let mut charges = pool.handler.charges(event, &pool.limits);
+    let tenant = event.tenant.as_ref().map_or("", |tenant| tenant.as_str());
+    charges.extend(pool.limits.charge_of(TENANT, tenant, 1));
+    charges
+}
+
+/// Waits for a call's turn under all of its limits, as long as that is worth a place and its upstream in service.
+pub(crate) async fn take_turn(
+    charges: Vec<Charge>,
     delivery: &Delivery,
     ticket: Option<Ticket>,
     lease: &Lease,
@@ -161,9 +185,6 @@ async fn take_turn(
     } else {
         SHORT_NAP
     };
-    let mut charges = pool.handler.charges(event, &pool.limits);
-    let tenant = event.tenant.as_ref().map_or("", |tenant| tenant.as_str());
-    charges.extend(pool.limits.charge_of(TENANT, tenant, 1));
     let in_turn = delivery.planned().is_some();
     let turn = pool.quota.turn(ticket, charges, patience, in_turn).await;
     let turn = turn.map_err(|wait| put_off(&wait))?;
@@ -171,11 +192,11 @@ async fn take_turn(
     Ok(turn.to(lease.bound()))
 }
 
-fn put_off(wait: &Wait) -> Failure {
+pub(crate) fn put_off(wait: &Wait) -> Failure {
     Failure::throttled(outcome::OWN_LIMIT, wait, wait.after)
 }
 
-/// Makes the attempt durable; `false` when that cannot be.
+/// Makes the attempt durable, and publishes what follows from it; `false` when either cannot be.
 async fn record(
     event: &Result<Event, Unreadable>,
     delivery: &Delivery,
@@ -184,13 +205,19 @@ async fn record(
     started: Instant,
     pool: &Pool,
 ) -> bool {
-    let nothing_to_tell = matches!(verdict, Verdict::Duplicate | Verdict::Defer { .. }) && note == Note::None;
-    let (Some(store), false) = (&pool.store, nothing_to_tell) else {
-        return true;
-    };
-    let id = event
-        .as_ref()
-        .map_or_else(|_| delivery.fallback_id(&pool.stream), |event| event.id.clone());
-    let row = outcome::row(id, delivery, verdict, note, started, pool);
-    store.commit(row).instrument(trace::commit_span()).await
+    let owed = follow::owed(event, delivery, verdict, pool).await;
+    let to_commit = owed.to_commit();
+    let without_effect = matches!(verdict, Verdict::Duplicate | Verdict::Defer { .. });
+    let nothing_to_tell = without_effect && note == Note::None && to_commit.is_empty();
+    if let (Some(store), false) = (&pool.store, nothing_to_tell) {
+        let id = event
+            .as_ref()
+            .map_or_else(|_| delivery.fallback_id(&pool.stream), |event| event.id.clone());
+        let mut row = outcome::row(id, delivery, verdict, note, started, pool);
+        row.owed = to_commit;
+        if !store.commit(row).instrument(trace::commit_span()).await {
+            return false;
+        }
+    }
+    owed.publish(event, delivery, pool).await
 }

@@ -5,6 +5,7 @@ pub mod github;
 pub mod slack;
 
 mod anthropic;
+mod drive;
 mod headers;
 mod linear;
 mod openai;
@@ -42,6 +43,8 @@ pub enum Provider {
     Linear,
     /// Slack's Web API.
     Slack,
+    /// Google Drive.
+    Drive,
     /// OpenAI, and what speaks like it.
     Openai,
     /// Anthropic.
@@ -120,10 +123,11 @@ impl Refusal {
 }
 
 impl Provider {
-    const ALL: [(&'static str, Self); 7] = [
+    const ALL: [(&'static str, Self); 8] = [
         ("github", Self::Github),
         ("linear", Self::Linear),
         ("slack", Self::Slack),
+        ("drive", Self::Drive),
         ("openai", Self::Openai),
         ("anthropic", Self::Anthropic),
         ("xai", Self::Xai),
@@ -149,6 +153,7 @@ impl Provider {
             Self::Github => "github",
             Self::Linear => "linear",
             Self::Slack => "slack",
+            Self::Drive => "drive",
             Self::Openai => "openai",
             Self::Anthropic => "anthropic",
             Self::Xai => "xai",
@@ -163,6 +168,7 @@ impl Provider {
             Self::Github => github::PRESET,
             Self::Linear => linear::PRESET,
             Self::Slack => slack::PRESET,
+            Self::Drive => drive::PRESET,
             Self::Openai => openai::PRESET,
             Self::Anthropic => anthropic::PRESET,
             Self::Xai => xai::PRESET,
@@ -176,14 +182,14 @@ impl Provider {
     pub fn refills(self) -> bool {
         match self {
             Self::Linear | Self::Openai | Self::Anthropic | Self::Xai => true,
-            Self::Github | Self::Slack | Self::Other => false,
+            Self::Github | Self::Slack | Self::Drive | Self::Other => false,
         }
     }
 
     /// The most that one call costs of this dimension.
     pub fn largest_cost(self, dimension: &str) -> u32 {
         match (self, dimension) {
-            (Self::Github, "points") => github::points(&http::Method::POST),
+            (Self::Github, "points" | "graphql-minute") => github::points(&http::Method::POST),
             // The most complex query that Linear takes.
             (Self::Linear, "complexity") => 10_000,
             _ => 1,
@@ -197,6 +203,7 @@ impl Provider {
             Self::Github => github::read(answer, now),
             Self::Linear => linear::read(answer, now),
             Self::Slack => slack::read(answer, now),
+            Self::Drive => drive::read(answer, now),
             Self::Openai => openai::read(answer, now),
             Self::Anthropic => anthropic::read(answer, now),
             Self::Xai => xai::read(answer, now),

@@ -68,7 +68,7 @@ pub async fn pull(pool: Arc<Pool>, shutdown: CancellationToken) -> Result<(), La
     Ok(())
 }
 
-/// One round: permits, tickets, messages. While nothing is known to wait, no ticket is held: a message that comes then
+/// One round: permits, tickets, messages, several for a ticket where events go together. While nothing is known to wait, no ticket is held: a message that comes then
 /// gets its own.
 async fn round(
     pool: &Arc<Pool>,
@@ -80,19 +80,20 @@ async fn round(
     let mut permits = permits(pool, lanes).await;
     let which = lowest.which(pool.quota.lowest_every());
     let waiting = usize::try_from(lanes.waiting(which)).unwrap_or(usize::MAX);
-    let mut tickets = Vec::new();
+    let (mut tickets, mut wanted) = (Vec::new(), 0);
     if waiting > 0 {
         let places = if candidate.is_some() {
             1
         } else {
             permits.num_permits()
         };
-        let most = care.most(places).min(waiting);
-        tickets = allowed(pool, lanes, || pool.quota.tickets(most)).await;
+        wanted = care.most(places).min(waiting);
+        let each = pool.groups.each();
+        tickets = allowed(pool, lanes, || pool.quota.tickets(wanted.div_ceil(each))).await;
+        wanted = wanted.min(tickets.len() * each);
     } else {
         allowed(pool, lanes, || pool.quota.open()).await;
     }
-    let most = tickets.len();
     // The one whose time comes first is taken first, from the end.
     tickets.reverse();
     let mut pulled = [0, 0];
@@ -113,8 +114,8 @@ async fn round(
             None => drop(pool.tasks.spawn(delivery.hand_back(None))),
         }
     };
-    let swept = if most > 0 {
-        lanes.sweep(which, most, begin).await
+    let swept = if wanted > 0 {
+        lanes.sweep(which, wanted, begin).await
     } else if which == Which::Upper {
         // The lowest lane's turn ends the wait for the others.
         let parked = tokio::time::timeout_at(lowest.next, lanes.park(which, begin));

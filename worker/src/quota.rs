@@ -184,6 +184,25 @@ impl Quota {
         self.desk.forecast().pulled(upper, lowest);
     }
 
+    /// Waits for a ticket, if there is none, and for its time; `Err` when that is further away than `patience`.
+    pub async fn due(&self, ticket: Option<Ticket>, patience: Duration) -> Result<Ticket, Wait> {
+        let mut ticket = ticket;
+        loop {
+            let held = match ticket.take() {
+                Some(ticket) => Ok(ticket),
+                None => self.singles.ask(()).await.unwrap_or_else(|Gone| Err(gone())),
+            };
+            match held {
+                Ok(held) => {
+                    held.due().await;
+                    return Ok(held);
+                }
+                Err(wait) if wait.after > patience => return Err(wait),
+                Err(wait) => tokio::time::sleep(wait.after).await,
+            }
+        }
+    }
+
     /// Waits for the time to make a call under the service's limits and `extra` ones; `Err` when that is further away
     /// than `patience`. With `in_turn`, the call has waited for its turn and need not queue behind others.
     pub async fn turn(

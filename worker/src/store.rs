@@ -1,6 +1,7 @@
 //! Stage 10: what a worker keeps in Postgres: outcomes and failed attempts, which together are the audit log; what was
 //! begun and has not ended. Rows of many events go in one statement; an event is acked only when its rows are durable.
 
+pub mod follow_ups;
 mod intents;
 mod outcomes;
 mod partitions;
@@ -17,6 +18,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio_util::task::TaskTracker;
 
 use crate::batch::Batcher;
+use crate::follow::Message;
 use crate::metrics::StoreMetrics;
 pub use intents::{Asked, Begun};
 pub use partitions::{Keep, keep_up, tend};
@@ -94,6 +96,8 @@ pub struct Row {
     pub detail: String,
     /// What the handler found worth keeping, JSON.
     pub result: Option<String>,
+    /// What is owed since.
+    pub owed: Vec<Message>,
     /// From delivery to outcome.
     pub took: Duration,
     /// The trace.
@@ -106,12 +110,18 @@ pub struct Row {
     pub worker: Arc<str>,
 }
 
+/// How an event ended: the code, and what was kept of the answer.
+pub type Ending = (String, Option<serde_json::Value>);
+
 /// The store of one worker process for one service; clones share it.
 #[derive(Debug, Clone)]
 pub struct Store {
     find: Batcher<EventId, Finding>,
     begin: Batcher<(EventId, u64), Option<(Begun, Asked)>>,
     commit: Batcher<Row, bool>,
+    owed: Batcher<EventId, Vec<Message>>,
+    settled: Batcher<EventId, ()>,
+    endings: Batcher<EventId, Option<Ending>>,
     suspect: Batcher<u64, u32>,
     clear: Batcher<u64, ()>,
 }
@@ -155,6 +165,9 @@ impl Store {
         let owner = Arc::new(owner);
         let find = batcher(tasks, IDS, LOOKUPS, &pool, &owner, outcomes::find);
         let begin = batcher(tasks, ROWS, COMMITS, &pool, &owner, intents::begin);
+        let owed = batcher(tasks, ROWS, 1, &pool, &owner, follow_ups::find);
+        let settled = batcher(tasks, IDS, COMMITS, &pool, &owner, follow_ups::settle);
+        let endings = batcher(tasks, ROWS, 1, &pool, &owner, follow_ups::endings);
         let suspect = batcher(tasks, ROWS, 1, &pool, &owner, suspects::note);
         let clear = batcher(tasks, ROWS, 1, &pool, &owner, suspects::clear);
         let commit = Batcher::start(tasks, ROWS, COMMITS, move |rows| {
@@ -164,6 +177,9 @@ impl Store {
             find,
             begin,
             commit,
+            owed,
+            settled,
+            endings,
             suspect,
             clear,
         }
@@ -183,6 +199,22 @@ impl Store {
     /// Makes a row durable; waits while Postgres is away. `false` when the row itself is refused or the process ends.
     pub async fn commit(&self, row: Row) -> bool {
         self.commit.ask(row).await.unwrap_or(false)
+    }
+
+    /// What an event that is done still owes. Waits while Postgres is away.
+    pub async fn owed(&self, id: EventId) -> Vec<Message> {
+        self.owed.ask(id).await.unwrap_or_default()
+    }
+
+    /// All that the event owed is published. Waits while Postgres is away.
+    pub async fn settled(&self, id: EventId) {
+        // What is left in the table is published once more, under the same ids.
+        let _ = self.settled.ask(id).await;
+    }
+
+    /// How an event ended that is done, as long as that is kept. Waits while Postgres is away.
+    pub async fn ending(&self, id: EventId) -> Option<Ending> {
+        self.endings.ask(id).await.ok().flatten()
     }
 
     /// Notes that a message is begun that came again; how often it was, this time included.

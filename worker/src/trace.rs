@@ -36,6 +36,7 @@ pub fn process_span(pool: &Pool, delivery: &Delivery, event: Option<&Event>) -> 
         weir.event.type = event.map(|event| event.kind.as_str()),
         weir.attempt = failed + 1,
         weir.delivered = delivery.delivered,
+        weir.group = tracing::field::Empty,
     );
     if !span.is_disabled()
         && let Some((context, publisher)) = propagation::extract(delivery.headers())

@@ -59,6 +59,7 @@ fn row(event: &str, state: Option<State>, intent: Intent) -> Row {
         code: "http_200".into(),
         detail: String::new(),
         result: Some("{}".into()),
+        owed: Vec::new(),
         took: Duration::from_millis(1),
         trace_id: String::new(),
         accepted_ms: now.as_millis() as u64,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// Whether a media type is a form.
-pub(super) fn is_form(content_type: &str) -> bool {
+pub(crate) fn is_form(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }

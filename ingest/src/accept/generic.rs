@@ -1,38 +1,28 @@
 //! Deliveries of a configured HMAC source: nothing of the body is read.
 
-use http::{HeaderMap, HeaderName};
-use shared::event::Event;
+use http::HeaderName;
 
-use super::{blob, content_type, digest_id, event_id, kind, text};
+use super::{Delivery, Fields, Reading, checked_id, kind, text};
 use crate::error::Refusal;
-use crate::verify::Verified;
 use crate::verify::hmac::Generic;
 
-/// The type of an event whose source does not say what happened.
-const KIND: &str = "webhook";
-
-pub(super) fn accept(source: &str, scheme: &Generic, delivery: &Verified<'_>) -> Result<Event, Refusal> {
-    let (headers, body) = (delivery.headers(), delivery.body());
-    let id = match named(headers, scheme.id.as_ref())? {
-        Some((header, id)) => event_id(source, id, header)?,
-        None => event_id(source, &digest_id(body), "body")?,
+#[allow(clippy::unnecessary_wraps, reason = "all kinds of sources have one shape")]
+pub(super) fn read(scheme: &Generic, delivery: &Delivery<'_>) -> Result<Reading, Refusal> {
+    type Check = fn(&str, &str) -> Result<String, Refusal>;
+    let named = |name: Option<&HeaderName>, check: Check| {
+        let Some(name) = name.map(HeaderName::as_str) else {
+            return Ok(None);
+        };
+        text(delivery.headers, name)?
+            .map(|value| check(value, name))
+            .transpose()
     };
-    let what = match named(headers, scheme.kind.as_ref())? {
-        Some((header, value)) => kind(value.to_owned(), &format!("header {header}"))?,
-        None => KIND.to_owned(),
-    };
-    let mut event = Event::new(id, what);
-    event.data = blob(content_type(headers, "application/octet-stream")?, body);
-    Ok(event)
-}
-
-/// The name and value of a configured header, where the delivery has it.
-fn named<'h>(
-    headers: &'h HeaderMap,
-    name: Option<&'h HeaderName>,
-) -> Result<Option<(&'h str, &'h str)>, Refusal> {
-    let Some(name) = name.map(HeaderName::as_str) else {
-        return Ok(None);
-    };
-    Ok(text(headers, name)?.map(|value| (name, value)))
+    let what: Check = |value, name| kind(value.to_owned(), &format!("header {name}"));
+    Ok(Reading::Event(Fields {
+        kind: named(scheme.kind.as_ref(), what),
+        id: named(scheme.id.as_ref(), checked_id),
+        tenant: None,
+        key: None,
+        time_ms: None,
+    }))
 }

@@ -1,48 +1,28 @@
-//! GitHub's deliveries: the delivery's id is the event's, the event's name and `action` its type, the repository its key.
+//! GitHub's deliveries: the event's name and `action` are the type, the repository is the key, and the tenant the
+//! installation of the App that they come from (hooks of a repository or an organization have none).
 
-use serde::Deserialize;
-use shared::event::{Event, Key};
+use std::sync::LazyLock;
 
-use super::{blob, content_type, event_id, form, json, kind, text};
-use crate::error::{Code, Refusal};
-use crate::verify::Verified;
+use super::pointer::Pointer;
+use super::{Delivery, Fields, Reading, checked_id, joined, kind, required};
+use crate::error::Refusal;
 
 const DELIVERY: &str = "x-github-delivery";
 const EVENT: &str = "x-github-event";
 
-#[derive(Deserialize)]
-struct Payload {
-    action: Option<String>,
-    repository: Option<Repository>,
-}
+static WANTED: LazyLock<[Pointer; 3]> =
+    LazyLock::new(|| ["/action", "/repository/full_name", "/installation/id"].map(Pointer::of));
 
-#[derive(Deserialize)]
-struct Repository {
-    full_name: Option<String>,
-}
-
-pub(super) fn accept(source: &str, delivery: &Verified<'_>) -> Result<Event, Refusal> {
-    let (headers, body) = (delivery.headers(), delivery.body());
-    let id = text(headers, DELIVERY)?.ok_or_else(|| Refusal::header(DELIVERY, "is missing"))?;
-    let id = event_id(source, id, DELIVERY)?;
-    let name = text(headers, EVENT)?.ok_or_else(|| Refusal::header(EVENT, "is missing"))?;
-    let media = content_type(headers, "application/json")?;
-    let payload: Payload = if form::is_form(media) {
-        let payload = form::field(body, "payload")
-            .ok_or_else(|| Refusal::new(Code::Malformed, "the form has no field payload"))?;
-        json(payload.as_bytes(), "field payload of the form")?
-    } else {
-        json(body, "the body")?
-    };
-    let what = match payload.action {
-        Some(action) => format!("{name}.{action}"),
-        None => name.to_owned(),
-    };
-    let mut event = Event::new(id, kind(what, "header x-github-event with the body's action")?);
-    event.key = payload
-        .repository
-        .and_then(|r| r.full_name)
-        .and_then(|name| Key::new(name).ok());
-    event.data = blob(media, body);
-    Ok(event)
+pub(super) fn read(delivery: &Delivery<'_>) -> Result<Reading, Refusal> {
+    let [action, repository, installation] = delivery.json(&WANTED)?;
+    let id = required(delivery.headers, DELIVERY).and_then(|id| checked_id(id, DELIVERY));
+    let what = required(delivery.headers, EVENT).map(|name| joined(name.to_owned(), '.', action));
+    let what = what.and_then(|what| kind(what, "header x-github-event with the body's action"));
+    Ok(Reading::Event(Fields {
+        kind: what.map(Some),
+        id: id.map(Some),
+        tenant: installation,
+        key: repository,
+        time_ms: None,
+    }))
 }

@@ -1,85 +1,119 @@
 //! Slack's deliveries: events (JSON), interactions (a form with JSON in `payload`) and slash commands (a plain form).
+//! The workspace is the tenant, workspace and channel are the key.
 
-use serde::{Deserialize, Serialize};
-use shared::event::{Event, Tenant};
+use std::borrow::Cow;
+use std::sync::LazyLock;
 
-use super::{Accepted, blob, content_type, digest_id, event_id, form, json, kind};
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::pointer::Pointer;
+use super::{Delivery, Fields, Reading, form, joined, kind, usable_id};
 use crate::error::{Code, Refusal};
-use crate::verify::Verified;
 
-/// Fields of the JSON forms; each kind of delivery has some of them.
-#[derive(Default, Deserialize)]
-struct Payload {
-    r#type: Option<String>,
-    challenge: Option<String>,
-    event_id: Option<String>,
-    event_time: Option<u64>,
-    event: Option<Inner>,
-    team_id: Option<String>,
-    team: Option<Team>,
-    trigger_id: Option<String>,
-}
+static WANTED: LazyLock<[Pointer; 17]> = LazyLock::new(|| {
+    [
+        "/type",
+        "/challenge",
+        "/event/type",
+        "/event_id",
+        "/trigger_id",
+        "/event_time",
+        // The workspace; for an app that an organization has installed, the organization.
+        "/team_id",
+        "/team/id",
+        "/enterprise_id",
+        "/enterprise/id",
+        // The channel, which each kind of event and interaction has elsewhere.
+        "/event/channel",
+        "/event/channel/id",
+        "/event/channel_id",
+        "/event/item/channel",
+        "/event/assistant_thread/channel_id",
+        "/channel/id",
+        "/container/channel_id",
+    ]
+    .map(Pointer::of)
+});
 
-#[derive(Deserialize)]
-struct Inner {
-    r#type: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Team {
-    id: Option<String>,
-}
-
-pub(super) fn accept(source: &str, delivery: &Verified<'_>) -> Result<Accepted, Refusal> {
-    let body = delivery.body();
-    let media = content_type(delivery.headers(), "application/json")?;
-    let payload = if !form::is_form(media) {
-        let payload: Payload = json(body, "the body")?;
-        if payload.r#type.as_deref() == Some("url_verification") {
-            return challenge(payload);
-        }
-        payload
-    } else if let Some(payload) = form::field(body, "payload") {
-        json(payload.as_bytes(), "field payload of the form")?
-    } else if form::field(body, "command").is_some() {
-        let field = |name| form::field(body, name).map(std::borrow::Cow::into_owned);
-        Payload {
-            r#type: Some("slash_command".into()),
-            team_id: field("team_id"),
-            trigger_id: field("trigger_id"),
-            ..Payload::default()
-        }
-    } else {
-        return Err(Refusal::new(
-            Code::Malformed,
-            "the form has neither a field payload nor a field command",
-        ));
-    };
-    let id = match payload.event_id.or(payload.trigger_id) {
-        Some(id) => event_id(source, &id, "event_id or trigger_id of the body")?,
+pub(super) fn read(delivery: &Delivery<'_>) -> Result<Reading, Refusal> {
+    if delivery.is_form && form::field(delivery.body, "payload").is_none() {
+        return command(delivery.body);
+    }
+    let [
+        outer,
+        challenge,
+        inner,
+        event_id,
+        trigger_id,
+        time,
+        team,
+        its_team,
+        organization,
+        its_organization,
+        channels @ ..,
+    ] = delivery.json(&WANTED)?;
+    if outer.as_deref() == Some("url_verification") && !delivery.is_form {
+        return echo(challenge);
+    }
+    let what = inner.or(outer);
+    let what = what.ok_or_else(|| Refusal::new(Code::Malformed, "the body has no field type"));
+    let team = team.or(its_team).or(organization).or(its_organization);
+    let channel = channels.into_iter().flatten().next();
+    Ok(Reading::Event(Fields {
+        kind: what
+            .and_then(|what| kind(what, "field type of the body"))
+            .map(Some),
         // Rate limit notices and dialogs name none.
-        None => event_id(source, &digest_id(body), "body")?,
+        id: Ok(event_id.or(trigger_id).filter(|id| usable_id(id))),
+        key: place(team.clone(), channel),
+        tenant: team,
+        time_ms: time.and_then(|seconds| seconds.parse::<u64>().ok()?.checked_mul(1000)),
+    }))
+}
+
+fn place(team: Option<String>, channel: Option<String>) -> Option<String> {
+    match team {
+        Some(team) => Some(joined(team, '/', channel)),
+        None => channel,
+    }
+}
+
+fn command(body: &[u8]) -> Result<Reading, Refusal> {
+    let field = |name| {
+        let value = form::field(body, name).filter(|value| !value.is_empty());
+        value.map(Cow::into_owned)
     };
-    let what = payload.event.and_then(|event| event.r#type).or(payload.r#type);
-    let what = what.ok_or_else(|| Refusal::new(Code::Malformed, "the body has no field type"))?;
-    let mut event = Event::new(id, kind(what, "field type of the body")?);
-    event.time_ms = payload.event_time.and_then(|seconds| seconds.checked_mul(1000));
-    let team = payload.team_id.or_else(|| payload.team.and_then(|team| team.id));
-    event.tenant = team.and_then(|team| Tenant::new(team).ok());
-    event.data = blob(media, body);
-    Ok(Accepted::Event(event))
+    if field("command").is_none() {
+        // Slack looks at the certificate from time to time.
+        return if field("ssl_check").as_deref() == Some("1") {
+            Ok(Reading::Answer(Bytes::from_static(b"{}")))
+        } else {
+            Err(Refusal::new(
+                Code::Malformed,
+                "the form has neither a field payload nor a field command",
+            ))
+        };
+    }
+    let team = field("team_id").or_else(|| field("enterprise_id"));
+    Ok(Reading::Event(Fields {
+        kind: Ok(Some("slash_command".into())),
+        id: Ok(field("trigger_id").filter(|id| usable_id(id))),
+        key: place(team.clone(), field("channel_id")),
+        tenant: team,
+        time_ms: None,
+    }))
 }
 
 /// Slack asks once, when the URL is entered, for this echo.
-fn challenge(payload: Payload) -> Result<Accepted, Refusal> {
+fn echo(challenge: Option<String>) -> Result<Reading, Refusal> {
     #[derive(Serialize)]
     struct Answer {
         challenge: String,
     }
-    let challenge = payload
-        .challenge
-        .ok_or_else(|| Refusal::new(Code::Malformed, "the body has no field challenge"))?;
+    let challenge =
+        challenge.ok_or_else(|| Refusal::new(Code::Malformed, "the body has no field challenge"))?;
     let answer = serde_json::to_vec(&Answer { challenge });
     let answer = answer.map_err(|e| Refusal::new(Code::Internal, e.to_string()))?;
-    Ok(Accepted::Answer(answer.into()))
+    Ok(Reading::Answer(answer.into()))
 }

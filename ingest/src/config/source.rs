@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use http::HeaderName;
 use shared::config::{Fleet, Reader};
-use shared::event::Priority;
 use shared::limiter::Limit;
 use shared::subject::Service;
 
+use crate::accept::place::{Field, Overrides, Places};
 use crate::verify::hmac::{Encoding, Generic, Template};
-use crate::verify::{Keys, Scheme};
+use crate::verify::{Keys, Scheme, gitlab, standard};
 
 /// A webhook source.
 #[derive(Debug, Clone)]
@@ -22,8 +22,8 @@ pub struct Source {
     pub scheme: Scheme,
     /// How many requests this process takes from it.
     pub limit: Option<Limit>,
-    /// How urgent its events are.
-    pub priority: Priority,
+    /// Which fields of its events are taken from elsewhere than its kind says.
+    pub overrides: Overrides,
 }
 
 /// Reads `WEIR_SOURCES` and the settings of each.
@@ -38,10 +38,43 @@ pub(super) fn read(reader: &mut Reader<'_>, fleet: &Fleet) -> Vec<Source> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Github,
+    Gitlab,
+    Linear,
     Slack,
+    Stripe,
+    Standard,
     Hmac,
-    /// Not said, or not readable: told already, and read on for what else is wrong.
-    Wrong,
+}
+
+/// The kinds by their names.
+const KINDS: [(&str, Kind); 7] = [
+    ("github", Kind::Github),
+    ("gitlab", Kind::Gitlab),
+    ("linear", Kind::Linear),
+    ("slack", Kind::Slack),
+    ("stripe", Kind::Stripe),
+    ("standard", Kind::Standard),
+    ("hmac", Kind::Hmac),
+];
+
+/// The names of all kinds.
+#[cfg(test)]
+pub(super) fn kinds() -> impl Iterator<Item = &'static str> {
+    KINDS.iter().map(|(name, _)| *name)
+}
+
+/// The kind, or `None` where it is not said or not known: that is told, and what else is wrong is looked for.
+fn kind(reader: &mut Reader<'_>, name: &str) -> Option<Kind> {
+    let said = reader.optional(name);
+    let kind = KINDS.iter().find(|(known, _)| said.as_deref() == Some(known));
+    if kind.is_none() {
+        let known = KINDS.map(|(known, _)| known).join(", ");
+        match said {
+            Some(other) => reader.problem(name, format!("is {other:?}: must be one of {known}")),
+            None => reader.problem(name, format!("is missing: must be one of {known}")),
+        }
+    }
+    kind.map(|(_, kind)| *kind)
 }
 
 fn source(reader: &mut Reader<'_>, fleet: &Fleet, name: &Service) -> Source {
@@ -50,23 +83,8 @@ fn source(reader: &mut Reader<'_>, fleet: &Fleet, name: &Service) -> Source {
         name.as_str().to_ascii_uppercase().replace('-', "_")
     );
     let setting = |suffix: &str| format!("{prefix}_{suffix}");
-    let kind = match reader.optional(&setting("KIND")).as_deref() {
-        Some("github") => Kind::Github,
-        Some("slack") => Kind::Slack,
-        Some("hmac") => Kind::Hmac,
-        Some(other) => {
-            reader.problem(
-                &setting("KIND"),
-                format!("is {other:?}: must be github, slack or hmac"),
-            );
-            Kind::Wrong
-        }
-        None => {
-            reader.problem(&setting("KIND"), "is missing: must be github, slack or hmac");
-            Kind::Wrong
-        }
-    };
-    let keys = keys(reader, &setting("SECRETS"));
+    let kind = kind(reader, &setting("KIND"));
+    let secrets = secrets(reader, &setting("SECRETS"));
     let service = reader.with(
         &setting("SERVICE"),
         name.clone(),
@@ -83,34 +101,48 @@ fn source(reader: &mut Reader<'_>, fleet: &Fleet, name: &Service) -> Source {
         |text| text.parse().map(Some),
         |limit: &Option<Limit>| limit.map(|l| l.to_string()).unwrap_or_default(),
     );
-    let priority = u64::from(Priority::default().get());
-    let priority = Priority::new(reader.number(&setting("PRIORITY"), priority, 1..=10)).unwrap_or_default();
+    let overrides = Field::ALL.map(|field| {
+        let read = |text: &str| Places::read(text, field);
+        reader.with(
+            &setting(field.setting()),
+            Places::own(field),
+            read,
+            Places::to_string,
+        )
+    });
+    let keys = || Keys::new(&secrets);
     let scheme = match kind {
-        Kind::Github => Scheme::Github(keys),
-        Kind::Slack => Scheme::Slack(keys),
-        Kind::Hmac | Kind::Wrong => generic(reader, &setting, keys, kind == Kind::Hmac),
+        Some(Kind::Github) => Ok(Scheme::Github(keys())),
+        Some(Kind::Gitlab) => gitlab::Secrets::read(&secrets).map(Scheme::Gitlab),
+        Some(Kind::Linear) => Ok(Scheme::Linear(keys())),
+        Some(Kind::Slack) => Ok(Scheme::Slack(keys())),
+        Some(Kind::Stripe) => Ok(Scheme::Stripe(keys())),
+        Some(Kind::Standard) => standard::Secrets::read(&secrets).map(Scheme::Standard),
+        Some(Kind::Hmac) | None => Ok(generic(reader, &setting, keys(), kind.is_some())),
     };
+    let scheme = scheme.unwrap_or_else(|what| {
+        reader.problem(&setting("SECRETS"), format!("cannot be read: {what}"));
+        // Never used: a configuration with a problem is none.
+        Scheme::Github(keys())
+    });
     Source {
         name: name.to_string(),
         service,
         scheme,
         limit,
-        priority,
+        overrides: Overrides::new(overrides),
     }
 }
 
-fn keys(reader: &mut Reader<'_>, name: &str) -> Keys {
+fn secrets(reader: &mut Reader<'_>, name: &str) -> Vec<String> {
     let text = reader.secret(name).unwrap_or_default();
     // A mounted file may hold one secret a line.
-    let secrets: Vec<&str> = text
-        .split([',', '\n'])
-        .map(str::trim)
-        .filter(|s| !s.is_empty())
-        .collect();
+    let secrets = text.split([',', '\n']).map(str::trim).filter(|s| !s.is_empty());
+    let secrets: Vec<String> = secrets.map(str::to_owned).collect();
     if secrets.is_empty() {
         reader.problem(name, "is missing: without a secret nothing can be verified");
     }
-    Keys::new(&secrets)
+    secrets
 }
 
 fn generic(reader: &mut Reader<'_>, setting: &dyn Fn(&str) -> String, keys: Keys, required: bool) -> Scheme {

@@ -34,6 +34,8 @@ const FULL: &[(&str, &str)] = &[
     ("WEIR_SOURCE_MY_SHOP_SIGNED", "{id}.{timestamp}.{body}"),
     ("WEIR_SOURCE_MY_SHOP_ID_HEADER", "X-Shop-Id"),
     ("WEIR_SOURCE_MY_SHOP_TYPE_HEADER", "X-Shop-Topic"),
+    ("WEIR_SOURCE_MY_SHOP_TYPE", "body:/kind|header:X-Shop-Topic|order"),
+    ("WEIR_SOURCE_MY_SHOP_TENANT", "body:/shop/id | none"),
 ];
 
 #[test]
@@ -52,15 +54,24 @@ fn every_setting_is_read_and_none_shows_a_secret() {
     let (config, shown) = read(FULL).unwrap();
     assert_eq!(config.sources.len(), 2);
     let shop = &config.sources[1];
-    assert_eq!(
-        (shop.name.as_str(), shop.service.as_str(), shop.priority.get()),
-        ("my-shop", "http", 9)
-    );
+    assert_eq!((shop.name.as_str(), shop.service.as_str()), ("my-shop", "http"));
     let Scheme::Hmac(generic) = &shop.scheme else {
         panic!("{:?}", shop.scheme)
     };
     assert_eq!(generic.signed.to_string(), "{id}.{timestamp}.{body}");
     assert_eq!(generic.timestamp.as_ref().unwrap().1, Duration::from_mins(1));
+    for line in [
+        "WEIR_SOURCE_MY_SHOP_TYPE=body:/kind|header:x-shop-topic|order",
+        "WEIR_SOURCE_MY_SHOP_TENANT=body:/shop/id|none",
+        "WEIR_SOURCE_MY_SHOP_KEY=",
+        "WEIR_SOURCE_MY_SHOP_PRIORITY=9",
+        "WEIR_SOURCE_GITHUB_PRIORITY=5",
+    ] {
+        assert!(
+            shown.to_string().lines().any(|shown| shown == line),
+            "{line} is not in:\n{shown}"
+        );
+    }
     for text in [shown.to_string(), format!("{config:?}")] {
         assert!(!text.contains("hunter2") && !text.contains("old,new"), "{text}");
     }
@@ -71,7 +82,7 @@ fn everything_wrong_is_told_at_once() {
     let Problems(lines) = read(&[
         ("WEIR_SERVICES", "http"),
         ("WEIR_SOURCES", "github,acme,acme,Bad"),
-        ("WEIR_SOURCE_GITHUB_KIND", "gitlab"),
+        ("WEIR_SOURCE_GITHUB_KIND", "gitea"),
         ("WEIR_SOURCE_ACME_KIND", "hmac"),
         ("WEIR_SOURCE_ACME_SECRETS", "s"),
         ("WEIR_SOURCE_ACME_SERVICE", "http"),
@@ -88,7 +99,7 @@ fn everything_wrong_is_told_at_once() {
     for part in [
         "WEIR_SOURCES has \"Bad\"",
         "WEIR_SOURCES names acme twice",
-        "WEIR_SOURCE_GITHUB_KIND is \"gitlab\"",
+        "WEIR_SOURCE_GITHUB_KIND is \"gitea\": must be one of github, gitlab, linear, slack, stripe, standard, hmac",
         "WEIR_SOURCE_GITHUB_SECRETS is missing",
         "WEIR_SOURCE_GITHUB_SERVICE is github, which is not in WEIR_SERVICES",
         "WEIR_SOURCE_ACME_HEADER is missing",
@@ -103,6 +114,88 @@ fn everything_wrong_is_told_at_once() {
         assert!(all.contains(part), "{part} is not in:\n{all}");
     }
     assert_eq!(lines.len(), 13, "{all}");
+}
+
+#[test]
+fn every_kind_is_read_with_several_secrets() {
+    let key = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+    let public = "whpk_MCowBQYDK2VwAyEAMCowBQYDK2VwAyEAMCowBQYDK2U";
+    for (kind, secrets) in [
+        ("github", "old,new"),
+        ("gitlab", &*format!("glpat-hush,{key}")),
+        ("linear", "lin_wh_old,lin_wh_new"),
+        ("slack", "old\nnew"),
+        ("stripe", "whsec_old,whsec_new"),
+        (
+            "standard",
+            &*format!("{key},C2FVsBQIhrscChlQIMV+b5sSYspob7oD,{public}"),
+        ),
+        ("hmac", "old,new"),
+    ] {
+        let mut settings = vec![
+            ("WEIR_SERVICES", "http"),
+            ("WEIR_SOURCES", "http"),
+            ("WEIR_SOURCE_HTTP_KIND", kind),
+            ("WEIR_SOURCE_HTTP_SECRETS", secrets),
+        ];
+        if kind == "hmac" {
+            settings.push(("WEIR_SOURCE_HTTP_HEADER", "x-sig"));
+        }
+        let (config, shown) = read(&settings).unwrap();
+        let debug = format!("{config:?}");
+        assert!(debug.to_lowercase().contains(kind), "{debug}");
+        for secret in secrets.split([',', '\n']) {
+            assert!(
+                !debug.contains(secret) && !shown.to_string().contains(secret),
+                "{kind}"
+            );
+        }
+    }
+}
+
+#[test]
+fn secrets_and_places_that_cannot_be_are_told_at_once() {
+    let Problems(lines) = read(&[
+        ("WEIR_SERVICES", "http"),
+        ("WEIR_SOURCES", "a,b,c,d"),
+        ("WEIR_SOURCE_A_KIND", "standard"),
+        ("WEIR_SOURCE_A_SERVICE", "http"),
+        (
+            "WEIR_SOURCE_A_SECRETS",
+            "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD,hunter2!",
+        ),
+        ("WEIR_SOURCE_B_KIND", "standard"),
+        ("WEIR_SOURCE_B_SERVICE", "http"),
+        ("WEIR_SOURCE_B_SECRETS", "whpk_aHVudGVyMg=="),
+        ("WEIR_SOURCE_C_KIND", "standard"),
+        ("WEIR_SOURCE_C_SERVICE", "http"),
+        ("WEIR_SOURCE_C_SECRETS", "whsk_aHVudGVyMg=="),
+        ("WEIR_SOURCE_D_KIND", "gitlab"),
+        ("WEIR_SOURCE_D_SERVICE", "http"),
+        ("WEIR_SOURCE_D_SECRETS", "token,whsec_"),
+        ("WEIR_SOURCE_D_TYPE", "header:a b"),
+        ("WEIR_SOURCE_D_ID", "fixed"),
+        ("WEIR_SOURCE_D_TENANT", "body:path"),
+        ("WEIR_SOURCE_D_KEY", "none|header:x-key"),
+        ("WEIR_SOURCE_D_PRIORITY", "11"),
+    ])
+    .unwrap_err();
+    let all = lines.join("\n");
+    for part in [
+        "WEIR_SOURCE_A_SECRETS cannot be read: secret 2 must be base64",
+        "WEIR_SOURCE_B_SECRETS cannot be read: secret 1 must have 32 bytes",
+        "WEIR_SOURCE_C_SECRETS cannot be read: secret 1 is a private key",
+        "WEIR_SOURCE_D_SECRETS cannot be read: secret 2 must be base64",
+        "WEIR_SOURCE_D_TYPE cannot be read: \"header:a b\" names no header",
+        "WEIR_SOURCE_D_ID cannot be read: the constant \"fixed\" would make all deliveries one event",
+        "WEIR_SOURCE_D_TENANT cannot be read: \"path\" is no JSON pointer",
+        "WEIR_SOURCE_D_KEY cannot be read: \"none\" must stand last",
+        "WEIR_SOURCE_D_PRIORITY cannot be read: the constant \"11\" must be a whole number from 1 to 10",
+    ] {
+        assert!(all.contains(part), "{part} is not in:\n{all}");
+    }
+    assert_eq!(lines.len(), 9, "{all}");
+    assert!(!all.contains("hunter2") && !all.contains("aHVudGVyMg"), "{all}");
 }
 
 #[test]
@@ -150,6 +243,15 @@ fn help_lists_every_setting() {
         assert!(HELP.contains(&format!("  {name} ")), "{name} is not in the help");
     }
     assert!(HELP.contains(&format!("[{}]", Fleet::DEFAULT_SERVICES)));
+    let guide = include_str!("../../../docs/sources.md");
+    for kind in source::kinds() {
+        assert!(HELP.contains(kind), "{kind} is not in the help");
+        assert_eq!(
+            guide.matches(&format!("\n| `{kind}` |")).count(),
+            2,
+            "{kind} is not in docs/sources.md"
+        );
+    }
 }
 
 /// The header of the source `x-id` and the id's header of the source `x` have one name.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
+use crate::accept::form::is_form;
 use crate::error::{Code, Refusal};
 use crate::publish::{Kept, Outgoing, Target};
 use crate::verify::Scheme;
@@ -17,7 +18,6 @@ and answers 202 once they are kept. /openapi.json describes it; /health/ready, /
 say how it is.
 ";
 
-const FORM: &str = "application/x-www-form-urlencoded";
 const DUPLICATE: HeaderName = HeaderName::from_static("weir-duplicate");
 
 /// One event of a batch and what became of it.
@@ -62,18 +62,32 @@ pub(super) fn accepted(event: &Outgoing, target: &Target, kept: Kept) -> Respons
     response
 }
 
+/// The answer to a webhook that is kept: 202 the first time, 200 when it was kept before. Linear gets 200 each time: it
+/// sends again whatever is answered otherwise. Source: linear.app/developers/webhooks.
+pub(super) fn webhook(
+    scheme: &Scheme,
+    headers: &HeaderMap,
+    event: &Outgoing,
+    target: &Target,
+    kept: Kept,
+) -> Response {
+    if must_be_empty(scheme, headers) {
+        return Response::new(Body::empty());
+    }
+    let mut response = accepted(event, target, kept);
+    if kept.duplicate || matches!(scheme, Scheme::Linear(_)) {
+        *response.status_mut() = StatusCode::OK;
+    }
+    response
+}
+
 /// Whether the sender shows a body to its users: Slack does with the answers to interactions and slash commands, which
-/// come as forms, and wants status 200. Source: docs.slack.dev, responding to commands and handling interactions.
-pub(super) fn must_be_empty(scheme: &Scheme, headers: &HeaderMap) -> bool {
+/// come as forms. Source: docs.slack.dev, responding to commands and handling interactions.
+fn must_be_empty(scheme: &Scheme, headers: &HeaderMap) -> bool {
     let form = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());
-    matches!(scheme, Scheme::Slack(_)) && form.is_some_and(|form| form.starts_with(FORM))
-}
-
-/// The answer to those.
-pub(super) fn empty() -> Response {
-    Response::new(Body::empty())
+    matches!(scheme, Scheme::Slack(_)) && form.is_some_and(is_form)
 }
 
 /// The answer to a batch: 202 when every event is kept, 207 when some are not. When none is, and only because we

@@ -141,7 +141,12 @@ impl std::fmt::Display for Template {
     }
 }
 
-pub(super) fn verify(scheme: &Generic, headers: &HeaderMap, body: &[u8], now: u64) -> Result<(), Refusal> {
+pub(super) fn verify(
+    scheme: &Generic,
+    headers: &HeaderMap,
+    body: &[u8],
+    now: Duration,
+) -> Result<(), Refusal> {
     let name = scheme.header.as_str();
     let written = signature(headers, name)?.strip_prefix(scheme.prefix.as_bytes());
     let digest = written.and_then(|written| match scheme.encoding {

@@ -1,5 +1,7 @@
 //! Slack: `X-Slack-Signature: v0=<hex>` over `v0:<time>:<body>`, the time within five minutes of ours.
 
+use std::time::Duration;
+
 use http::HeaderMap;
 
 use super::{Keys, SLACK_TOLERANCE, hex_digest, signature, timestamp, wrong};
@@ -8,7 +10,7 @@ use crate::error::Refusal;
 const SIGNATURE: &str = "x-slack-signature";
 const TIMESTAMP: &str = "x-slack-request-timestamp";
 
-pub(super) fn verify(keys: &Keys, headers: &HeaderMap, body: &[u8], now: u64) -> Result<(), Refusal> {
+pub(super) fn verify(keys: &Keys, headers: &HeaderMap, body: &[u8], now: Duration) -> Result<(), Refusal> {
     let digest = signature(headers, SIGNATURE)?
         .strip_prefix(b"v0=")
         .and_then(hex_digest);

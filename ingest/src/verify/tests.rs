@@ -4,6 +4,8 @@ use http::{HeaderName, HeaderValue};
 use proptest::prelude::*;
 use serde::Deserialize;
 
+mod kinds;
+
 use super::hmac::{Encoding, Generic};
 use super::*;
 
@@ -33,35 +35,34 @@ fn headers<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> HeaderMap
     pairs.into_iter().map(pair).collect()
 }
 
-/// The scheme that a vector was made for. Standard Webhooks can be written as a configured source.
+/// The scheme that a vector was made for.
 fn scheme(vector: &Vector, secrets: &[&str]) -> Scheme {
     match vector.scheme.as_str() {
         "github" => Scheme::Github(Keys::new(secrets)),
         "slack" => Scheme::Slack(Keys::new(secrets)),
-        "standard" => {
-            use base64::Engine;
-            let key = |s: &&str| {
-                base64::prelude::BASE64_STANDARD
-                    .decode(s.trim_start_matches("whsec_"))
-                    .unwrap()
-            };
-            let keys: Vec<Vec<u8>> = secrets.iter().map(key).collect();
-            Scheme::Hmac(Box::new(Generic {
-                keys: Keys::new(&keys),
-                header: HeaderName::from_static("webhook-signature"),
-                encoding: Encoding::Base64,
-                prefix: "v1,".into(),
-                signed: "{id}.{timestamp}.{body}".parse().unwrap(),
-                timestamp: Some((
-                    HeaderName::from_static("webhook-timestamp"),
-                    Duration::from_mins(5),
-                )),
-                id: Some(HeaderName::from_static("webhook-id")),
-                kind: None,
-            }))
-        }
+        "standard" => Scheme::Standard(standard::Secrets::read(secrets).unwrap()),
         other => panic!("unknown scheme {other}"),
     }
+}
+
+/// Standard Webhooks as a configured source.
+fn configured(vector: &Vector) -> Scheme {
+    use base64::Engine;
+    let key = vector.secret.trim_start_matches("whsec_");
+    let key = base64::prelude::BASE64_STANDARD.decode(key).unwrap();
+    Scheme::Hmac(Box::new(Generic {
+        keys: Keys::new(&[key]),
+        header: HeaderName::from_static("webhook-signature"),
+        encoding: Encoding::Base64,
+        prefix: "v1,".into(),
+        signed: "{id}.{timestamp}.{body}".parse().unwrap(),
+        timestamp: Some((
+            HeaderName::from_static("webhook-timestamp"),
+            Duration::from_mins(5),
+        )),
+        id: Some(HeaderName::from_static("webhook-id")),
+        kind: None,
+    }))
 }
 
 /// A well-formed secret that signed none of the vectors.
@@ -69,7 +70,7 @@ const OTHER: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
 
 fn check(vector: &Vector, secrets: &[&str], headers: &HeaderMap, body: &[u8], now: u64) -> Result<(), Code> {
     let body = Bytes::copy_from_slice(body);
-    verify(&scheme(vector, secrets), headers, body, now)
+    verify(&scheme(vector, secrets), headers, body, Duration::from_secs(now))
         .map(drop)
         .map_err(|refusal| refusal.code)
 }
@@ -98,6 +99,17 @@ fn every_vector_and_any_active_secret() {
             vector.id
         );
     }
+}
+
+#[test]
+fn a_scheme_can_be_configured_too() {
+    let vectors = vectors();
+    let vector = vectors.iter().find(|v| v.scheme == "standard").unwrap();
+    let (headers, now) = (headers_of(vector), Duration::from_secs(vector.now));
+    let body = Bytes::from(vector.body.clone());
+    assert!(verify(&configured(vector), &headers, body, now).is_ok());
+    let refused = verify(&configured(vector), &headers, Bytes::from_static(b"other"), now);
+    assert_eq!(refused.map(drop).unwrap_err().code, Code::SignatureWrong);
 }
 
 #[test]
@@ -255,6 +267,6 @@ proptest! {
         mac.update(&body);
         let signature = format!("sha256={}", hex::encode(mac.finalize().into_bytes()));
         let headers = headers([("x-hub-signature-256", signature.as_str())]);
-        prop_assert!(verify(&Scheme::Github(Keys::new(&[&secret])), &headers, body.into(), 0).is_ok());
+        prop_assert!(verify(&Scheme::Github(Keys::new(&[&secret])), &headers, body.into(), Duration::ZERO).is_ok());
     }
 }

@@ -9,7 +9,7 @@ async fn three_equal_deliveries_are_one_message() {
     let mut bodies = Vec::new();
     for attempt in 0..3 {
         let answer = running.github("72d3162e", "issues", body).await;
-        assert_eq!(answer.status, 202);
+        assert_eq!(answer.status, if attempt > 0 { 200 } else { 202 });
         assert_eq!(answer.header("weir-duplicate"), (attempt > 0).then_some("true"));
         bodies.push(answer.json());
     }

@@ -61,7 +61,7 @@ async fn the_largest_webhook_is_kept_beside_its_message_and_once() {
     let again = acme(&running, &body).await;
     assert_eq!(
         (again.status.as_u16(), again.header("weir-duplicate")),
-        (202, Some("true"))
+        (200, Some("true"))
     );
     assert_eq!(running.waiting("http").await, 1);
     assert_eq!(

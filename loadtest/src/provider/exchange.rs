@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use serde_json::Value;
 
-use super::ledger::fingerprint;
+use super::{github::APP_TOKEN, ledger::fingerprint};
 
 /// Headers an event's id is taken from, the first present one.
 const ID_HEADERS: [&str; 3] = ["webhook-id", "weir-event-id", "idempotency-key"];
@@ -39,9 +39,13 @@ impl Ask {
         Some(credential.trim()).filter(|text| known && !text.is_empty())
     }
 
-    /// Hash of the credential, 0 without one.
+    /// Hash of the credential, 0 without one. All tokens of one installation of a GitHub App are one.
     pub fn scope(&self) -> u64 {
-        self.credential().map_or(0, fingerprint)
+        let lasting = |token: &str| match token.strip_prefix(APP_TOKEN) {
+            Some(rest) => fingerprint(rest.split('_').next().unwrap_or_default()),
+            None => fingerprint(token),
+        };
+        self.credential().map_or(0, lasting)
     }
 
     /// The event this call is made for, if the caller told.

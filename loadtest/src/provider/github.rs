@@ -1,10 +1,13 @@
-//! GitHub's REST API as far as limits and headers go.
+//! GitHub's APIs as far as limits and headers go.
 //!
 //! Source of the limits and of the texts: GitHub's "Rate limits for the REST API".
 
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+
+mod app;
+mod graphql;
 
 use super::{
     clock::Moment,
@@ -51,6 +54,8 @@ pub struct GithubLimits {
     pub core: Window,
     /// Calls to `/search/`.
     pub search: Window,
+    /// Calls to GraphQL, each of which is a point here.
+    pub graphql: Window,
     /// How the primary limits are counted.
     pub shape: Shape,
     /// Writes (POST, PUT, PATCH, DELETE) allowed, as each may create content; a secondary limit, not shown in headers.
@@ -72,6 +77,7 @@ impl Default for GithubLimits {
         Self {
             core: Window::per_hour(5000),
             search: Window::per_minute(30),
+            graphql: Window::per_hour(5000),
             shape: Shape::Fixed,
             writes: Window::per_minute(80),
             points: None,
@@ -106,17 +112,17 @@ pub fn refuse_wrong(ask: &Ask) -> Option<Reply> {
 
 /// The limits a call has to pass, the primary one first. None for `/rate_limit` and answers from a client's cache.
 pub fn demands(limits: &GithubLimits, ask: &Ask) -> Vec<Demand> {
-    if ask.path == "/rate_limit" || not_modified(ask) {
+    if ask.path == "/rate_limit" || not_modified(ask) || app::installation(ask).is_some() {
         return Vec::new();
     }
     let mut demands = vec![primary(limits, ask)];
-    if is_write(&ask.method) {
+    if is_write(ask) {
         let scope = ask.scope();
         demands.push(Demand::new("github writes", scope, limits.writes, Shape::Sliding));
     }
     if let Some(window) = limits.points {
         demands.push(Demand {
-            cost: if is_write(&ask.method) { WRITE_POINTS } else { 1 },
+            cost: if is_write(ask) { WRITE_POINTS } else { 1 },
             ..Demand::new("github points", ask.scope(), window, Shape::Sliding)
         });
     }
@@ -126,10 +132,10 @@ pub fn demands(limits: &GithubLimits, ask: &Ask) -> Vec<Demand> {
 /// The primary limit that counts for a path.
 pub fn primary(limits: &GithubLimits, ask: &Ask) -> Demand {
     let resource = resource(ask);
-    let window = if resource == "search" {
-        limits.search
-    } else {
-        limits.core
+    let window = match resource {
+        "search" => limits.search,
+        "graphql" => limits.graphql,
+        _ => limits.core,
     };
     Demand::new(format!("github {resource}"), ask.scope(), window, limits.shape)
 }
@@ -149,7 +155,12 @@ pub(super) fn serve(ask: &Ask, standing: Standing, now: Moment, kept: &Kept) -> 
             now,
         );
     }
-    let reply = if not_modified(ask) {
+    if let Some(installation) = app::installation(ask) {
+        return signed(ask, app::serve(ask, installation, now));
+    }
+    let reply = if graphql::is(ask) {
+        graphql::serve(ask)
+    } else if not_modified(ask) {
         Reply::empty(StatusCode::NOT_MODIFIED).with("etag", etag(&resource_body(ask)))
     } else if kept::creates_comment(ask) {
         Reply::json(StatusCode::CREATED, &kept.comment(ask, now))
@@ -272,16 +283,23 @@ fn signed(ask: &Ask, reply: Reply) -> Reply {
 fn resource(ask: &Ask) -> &'static str {
     if ask.path.starts_with("/search/") {
         "search"
+    } else if graphql::is(ask) {
+        "graphql"
     } else {
         "core"
     }
 }
 
-pub(super) fn is_write(method: &Method) -> bool {
-    matches!(
-        *method,
+pub(super) fn is_write(ask: &Ask) -> bool {
+    let writes = matches!(
+        ask.method,
         Method::POST | Method::PUT | Method::PATCH | Method::DELETE
-    )
+    );
+    if graphql::is(ask) {
+        graphql::writes(ask)
+    } else {
+        writes && app::installation(ask).is_none()
+    }
 }
 
 /// Where the next page is.
@@ -326,6 +344,8 @@ fn resource_body(ask: &Ask) -> Value {
         _ => json!({"id": id, "url": ask.path}),
     }
 }
+
+pub(super) use app::TOKEN as APP_TOKEN;
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{clock::Moment, exchange::Ask, ledger::Api};
+use super::{clock::Moment, drive, exchange::Ask, ledger::Api, linear};
 
 /// Most comments and most messages kept; the oldest go first.
 const MAX_KEPT: usize = 200_000;
@@ -46,6 +46,10 @@ pub(super) struct Kept {
     messages: VecDeque<Message>,
     last_id: u64,
     last_at: u64,
+    /// What was created at Linear.
+    pub(super) linear: linear::Created,
+    /// What was uploaded to Drive.
+    pub(super) drive: drive::Store,
 }
 
 impl Kept {
@@ -62,6 +66,8 @@ impl Kept {
                 self.last_at = message.at;
                 push(&mut self.messages, message);
             }
+            Api::Linear => self.linear.keep(ask),
+            Api::Drive => self.drive.keep(ask),
             _ => {}
         }
     }

@@ -26,6 +26,16 @@ pub enum Api {
     Slack,
     /// Plain hooks with Standard Webhooks signatures.
     Http,
+    /// OpenAI's chat completions.
+    Openai,
+    /// Anthropic's messages.
+    Anthropic,
+    /// xAI's chat completions.
+    Xai,
+    /// Linear's GraphQL API.
+    Linear,
+    /// Google Drive's API.
+    Drive,
 }
 
 impl Api {
@@ -35,6 +45,11 @@ impl Api {
             Self::Github => "github",
             Self::Slack => "slack",
             Self::Http => "http",
+            Self::Openai => "openai",
+            Self::Anthropic => "anthropic",
+            Self::Xai => "xai",
+            Self::Linear => "linear",
+            Self::Drive => "drive",
         }
     }
 }

@@ -15,9 +15,11 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
+    drive,
     exchange::{Ask, Reply},
     faults::{Fate, Faults},
     ledger::{Api, Call},
+    linear,
     sim::{Decided, Sim},
 };
 
@@ -26,9 +28,13 @@ const MAX_BODY: usize = 40 * 1024 * 1024;
 /// Most calls listed in one answer.
 const MAX_LISTED: usize = 10_000;
 
-/// All routes: the three APIs and, under `/_sim`, what was seen of them.
+/// All routes: the APIs and, under `/_sim`, what was seen of them.
 pub(super) fn router(sim: Arc<Sim>) -> Router {
-    Router::new()
+    let drive = drive::PATHS.into_iter().fold(Router::new(), |router, path| {
+        router.route(path, any(|sim, request| call(sim, Api::Drive, request)))
+    });
+    drive
+        .route(linear::PATH, any(|sim, request| call(sim, Api::Linear, request)))
         .route(
             "/_sim/stats",
             get(|State(sim): State<Arc<Sim>>| async move { Json(sim.stats()) }),
@@ -39,6 +45,18 @@ pub(super) fn router(sim: Arc<Sim>) -> Router {
         .route(
             "/api/{method}",
             any(|sim, request| call(sim, Api::Slack, request)),
+        )
+        .route(
+            "/openai/v1/chat/completions",
+            any(|sim, request| call(sim, Api::Openai, request)),
+        )
+        .route(
+            "/anthropic/v1/messages",
+            any(|sim, request| call(sim, Api::Anthropic, request)),
+        )
+        .route(
+            "/xai/v1/chat/completions",
+            any(|sim, request| call(sim, Api::Xai, request)),
         )
         .route(
             "/hooks/{*path}",

@@ -15,13 +15,14 @@ use tokio_util::sync::CancellationToken;
 use super::{
     ProviderConfig,
     clock::{Clock, Moment},
+    drive,
     exchange::{Ask, Reply},
     faults::{Draw, Fate, Faults},
     github, hooks,
     kept::Kept,
     ledger::{Answer, Api, Call, Counts, Doubled, Ledger},
     limits::{Crowded, LimitStats, Limits},
-    slack,
+    linear, llm, slack,
 };
 
 /// Credentials whose simultaneous requests are counted apart.
@@ -40,6 +41,9 @@ pub struct Stats {
     pub concurrency: Concurrency,
     /// Effects that took place more than once.
     pub doubled: Doubled,
+    /// Tokens that models used in accepted calls.
+    #[serde(default)]
+    pub tokens: BTreeMap<Api, llm::Used>,
     /// First call, milliseconds since the start.
     pub first_call_ms: Option<f64>,
     /// Last call, milliseconds since the start.
@@ -65,6 +69,7 @@ struct Book {
     rng: StdRng,
     slots: HashMap<u64, Arc<Semaphore>>,
     concurrency: Concurrency,
+    tokens: BTreeMap<Api, llm::Used>,
 }
 
 impl Book {
@@ -82,6 +87,7 @@ impl Book {
                 peak: 0,
                 breaches: 0,
             },
+            tokens: BTreeMap::new(),
         }
     }
 }
@@ -122,6 +128,7 @@ impl Sim {
             limits: book.limits.seen(self.clock.now().since_start),
             concurrency: book.concurrency,
             doubled: book.ledger.doubled(),
+            tokens: book.tokens.clone(),
             first_call_ms: span.map(|(first, _)| first),
             last_call_ms: span.map(|(_, last)| last),
         }
@@ -133,6 +140,11 @@ impl Sim {
 
     pub(super) fn effects(&self) -> HashMap<String, u32> {
         self.book().ledger.effects().clone()
+    }
+
+    pub(super) fn created(&self) -> (usize, usize) {
+        let kept = &self.book().kept;
+        (kept.linear.len(), kept.drive.len())
     }
 
     pub(super) fn reset(&self) {
@@ -194,6 +206,11 @@ impl Sim {
                 },
             ),
         };
+        if answer == Answer::Accepted && matches!(api, Api::Openai | Api::Anthropic | Api::Xai) {
+            let (used, sum) = (llm::used(api, ask), book.tokens.entry(api).or_default());
+            sum.input += used.input;
+            sum.output += used.output;
+        }
         let credential = ask.scope();
         book.ledger.record(Call {
             at_ms: now.since_start.as_secs_f64() * 1e3,
@@ -212,9 +229,12 @@ impl Sim {
             },
             answer,
             write: match api {
-                Api::Github => github::is_write(&ask.method),
+                Api::Github => github::is_write(ask),
+                Api::Linear => linear::is_write(ask),
+                Api::Drive => drive::is_write(ask),
                 Api::Slack => slack::is_write(ask.path.trim_start_matches("/api/")),
-                Api::Http => true,
+                // An answer of a model is paid for.
+                Api::Http | Api::Openai | Api::Anthropic | Api::Xai => true,
             },
             event_id: ask.event_id().map(str::to_owned),
             traceparent: ask.header("traceparent").map(str::to_owned),
@@ -246,6 +266,15 @@ impl Sim {
                 hooks::refuse_wrong(&self.config.hooks, ask, now),
                 hooks::demands(&self.config.hooks, ask),
             ),
+            Api::Linear => (
+                linear::refuse_wrong(ask),
+                linear::demands(&self.config.linear, ask),
+            ),
+            Api::Drive => (drive::refuse_wrong(ask), drive::demands(&self.config.drive, ask)),
+            Api::Openai | Api::Anthropic | Api::Xai => (
+                llm::refuse_wrong(api, ask),
+                llm::demands(&self.config.llm, api, ask),
+            ),
         };
         if let Some(reply) = wrong {
             return (None, Ok(reply));
@@ -262,7 +291,9 @@ impl Sim {
                 }
                 Err(Full::Credentials) => return (None, Ok(crowded())),
             },
-            Api::Slack | Api::Http => None,
+            Api::Slack | Api::Http | Api::Openai | Api::Anthropic | Api::Xai | Api::Linear | Api::Drive => {
+                None
+            }
         };
         let Ok(admission) = book.limits.admit(now.since_start, &demands) else {
             return (None, Ok(crowded()));
@@ -283,6 +314,12 @@ impl Sim {
             Api::Slack => Err(slack::refuse(&admission, now)),
             Api::Http if allowed => Ok(hooks::serve()),
             Api::Http => Err(hooks::refuse(&admission, now)),
+            Api::Linear if allowed => Ok(linear::serve(ask, &admission, now, &book.kept.linear)),
+            Api::Linear => Err(linear::refuse(&admission, now)),
+            Api::Drive if allowed => Ok(drive::serve(ask, now, &book.kept.drive)),
+            Api::Drive => Err(drive::refuse(turn)),
+            Api::Openai | Api::Anthropic | Api::Xai if allowed => Ok(llm::serve(api, ask, &admission, now)),
+            Api::Openai | Api::Anthropic | Api::Xai => Err(llm::refuse(api, &admission, now)),
         };
         (slot, ruling)
     }

@@ -29,7 +29,7 @@ impl Display for Problems {
 }
 
 /// Every setting of the fleet begins with one of these; a `WEIR_*` variable that does not is a misspelt one.
-const FAMILIES: [&str; 16] = [
+const FAMILIES: [&str; 17] = [
     "WEIR_NATS_",
     "WEIR_REDIS_",
     "WEIR_POSTGRES_",
@@ -44,6 +44,7 @@ const FAMILIES: [&str; 16] = [
     "WEIR_TOKENS",
     "WEIR_WORKER_",
     "WEIR_LIMITS_",
+    "WEIR_RULES",
     "WEIR_SCHEDULER_",
     "WEIR_PRIVATE_",
 ];

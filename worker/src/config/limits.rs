@@ -13,7 +13,7 @@ use crate::provider::{Provider, slack};
 const MOST_LIMITS: usize = 64;
 
 /// Reads `_LIMIT` and `_LIMITS` over the provider's own limits.
-pub(super) fn read(reader: &mut Reader<'_>, prefix: &str, provider: Provider, ahead: Duration) -> Table {
+pub(crate) fn read(reader: &mut Reader<'_>, prefix: &str, provider: Provider, ahead: Duration) -> Table {
     let (limit, limits) = (format!("{prefix}_LIMIT"), format!("{prefix}_LIMITS"));
     let own: Table = preset(provider);
     let requests = own.get("requests").map(|set| set.rule);

@@ -10,9 +10,9 @@ use shared::config::value::list;
 use crate::handler::Kind;
 
 /// Reads `_URL` and `_BREAKER`.
-pub(super) fn read(reader: &mut Reader<'_>, prefix: &str, kind: Kind) -> (Vec<String>, Option<Rule>) {
+pub(super) fn read(reader: &mut Reader<'_>, prefix: &str, kind: &Kind) -> (Vec<String>, Option<Rule>) {
     let name = format!("{prefix}_URL");
-    let default: Vec<_> = list(kind.default_url());
+    let default: Vec<_> = list(kind.url);
     let urls = reader.with(&name, default, urls, |urls| {
         let shown: Vec<_> = urls.iter().map(|url| without_password(url)).collect();
         shown.join(",")
@@ -75,7 +75,7 @@ mod tests {
             |(name, value): &(&str, &str)| (format!("WEIR_SERVICE_GITHUB_{name}"), (*value).to_owned());
         let environment: BTreeMap<_, _> = settings.iter().map(named).collect();
         let mut reader = Reader::new(&environment);
-        let value = read(&mut reader, "WEIR_SERVICE_GITHUB", Kind::Github);
+        let value = read(&mut reader, "WEIR_SERVICE_GITHUB", &crate::handler::github::KIND);
         reader.finish(&[], value).map(|(value, _)| value)
     }
 

@@ -1,7 +1,9 @@
 //! `http`: delivers events to an endpoint of the user, signed by the Standard Webhooks scheme, so that handlers can be
 //! written in any language. The event's id is the `webhook-id`: an endpoint that remembers ids sees each event once.
 
-use std::time::SystemTime;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -11,22 +13,69 @@ use futures_util::future::BoxFuture;
 use hmac::{Hmac, KeyInit, Mac};
 use http::header::CONTENT_TYPE;
 use sha2::Sha256;
+use shared::config::Reader;
 use shared::event::{Data, Event};
 use shared::failure::Failure;
 use shared::limiter::Charge;
 use shared::telemetry::propagation::millis;
 
-use super::{Completion, Handler};
+use super::{Completion, Handler, Kind, Make, Parts};
 use crate::config::ServiceConfig;
-use crate::effect::Effect;
+use crate::effect::{Effect, Policy};
 use crate::limits::Limits;
 use crate::outbound::Outbound;
 use crate::provider::Provider;
 use crate::quota::Turn;
 
+/// `http`, as workers know it. An endpoint knows an event by its id and cannot be asked for it.
+pub const KIND: Kind = Kind {
+    name: "http",
+    url: "",
+    concurrency: 50,
+    timeout: Duration::from_secs(30),
+    provider: Provider::Other,
+    unknown: Policy::Retry,
+    charged_apart: &["tokens", "input-tokens", "output-tokens", "complexity"],
+    own_endpoint: true,
+    read: Settings::read,
+};
+
+/// `_SECRET`: signs deliveries (`whsec_…`).
+struct Settings {
+    key: Option<Vec<u8>>,
+}
+
+impl Settings {
+    fn read(reader: &mut Reader<'_>, prefix: &str) -> Arc<dyn Make> {
+        let name = format!("{prefix}_SECRET");
+        let key = reader.secret(&name).map(|secret| key(&secret)).transpose();
+        if let Err(what) = &key {
+            reader.problem(&name, what);
+        }
+        Arc::new(Self {
+            key: key.unwrap_or_default(),
+        })
+    }
+}
+
+impl Make for Settings {
+    fn make(&self, config: &ServiceConfig, parts: Parts) -> Result<Arc<dyn Handler>, String> {
+        Ok(Arc::new(Http {
+            key: self.key.clone(),
+            provider: config.provider,
+            outbound: parts.outbound,
+        }))
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Settings")
+    }
+}
+
 /// Delivers to one endpoint.
-#[derive(Debug)]
-pub struct Http {
+struct Http {
     key: Option<Vec<u8>>,
     provider: Provider,
     outbound: Outbound,
@@ -57,17 +106,6 @@ pub fn signature(key: &[u8], id: &str, seconds: u64, body: &[u8]) -> Option<Stri
 }
 
 impl Http {
-    /// An endpoint from the service's `_URL` and `_SECRET`.
-    pub fn new(config: &ServiceConfig, outbound: Outbound) -> Result<Self, String> {
-        let key = config.secret.as_deref().map(key).transpose()?;
-        let provider = config.provider;
-        Ok(Self {
-            key,
-            provider,
-            outbound,
-        })
-    }
-
     async fn deliver(&self, event: &Event, turn: &Turn) -> Result<Completion, Failure> {
         let (content_type, body) = body(event)?;
         let id = event.id.as_str();

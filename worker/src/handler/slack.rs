@@ -1,12 +1,16 @@
 //! `slack`: makes the Web API call that an event describes.
 //!
 //! An event of type `call` says it outright: data `{"method": "chat.postMessage", "args": {"channel": "C…", "text":
-//! "…"}}`. Of Slack's own events, those about a message are asked for again (`reactions.get` for a reaction,
+//! "…"}}`. One of type `respond` answers an interaction or a command: data `{"response_url": "https://hooks.slack.com/…",
+//! "body": {"text": "…"}}`. Of Slack's own events, those about a message are asked for again (`reactions.get` for a reaction,
 //! `chat.getPermalink` for a message or mention); others describe no call.
 
+mod check;
+mod respond;
 mod writing;
 
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -16,13 +20,36 @@ use shared::event::Event;
 use shared::failure::Failure;
 use shared::limiter::Charge;
 
-use super::{Completion, Handler, IDEMPOTENCY_KEY};
+use super::{Completion, Handler, IDEMPOTENCY_KEY, Kind, Make, Parts};
 use crate::config::ServiceConfig;
-use crate::effect::{Earlier, Effect, Found};
+use crate::effect::{Earlier, Effect, Found, Policy};
 use crate::limits::Limits;
 use crate::outbound::{Answer, Outbound, classify};
 use crate::provider::{Provider, Reading, slack as provider};
 use crate::quota::Turn;
+
+/// `slack`, as workers know it. Messages are found again by a mark.
+pub const KIND: Kind = Kind {
+    name: "slack",
+    url: "https://slack.com/api",
+    concurrency: 10,
+    timeout: Duration::from_secs(30),
+    provider: Provider::Slack,
+    unknown: Policy::LookUp,
+    charged_apart: &["method", "channel"],
+    own_endpoint: false,
+    read: |_, _| Arc::new(Settings),
+};
+
+/// It has no settings of its own.
+#[derive(Debug)]
+struct Settings;
+
+impl Make for Settings {
+    fn make(&self, config: &ServiceConfig, parts: Parts) -> Result<Arc<dyn Handler>, String> {
+        Ok(Arc::new(Slack::new(config, parts.outbound)))
+    }
+}
 
 /// Calls the Web API with one token.
 #[derive(Debug)]
@@ -42,28 +69,32 @@ struct Call {
 
 impl Slack {
     /// The API at the service's `_URL`, with its `_TOKEN`.
-    pub fn new(config: &ServiceConfig, outbound: Outbound) -> Result<Self, String> {
+    pub fn new(config: &ServiceConfig, outbound: Outbound) -> Self {
         if config.token.is_none() {
             tracing::warn!(service = %config.service, "no token: Slack refuses every call");
         }
-        Ok(Self {
+        Self {
             token: config.token.clone(),
             outbound,
-        })
+        }
     }
 
     async fn make(&self, event: &Event, turn: &Turn) -> Result<Completion, Failure> {
+        if event.kind == respond::KIND {
+            return respond::respond(self, event, turn).await;
+        }
         let Some(call) = describe(event)? else {
             return Ok(Completion::new("nothing_to_do"));
         };
-        let (answer, _) = self
-            .ask(
-                &call.method,
-                &writing::marked(&call, event, self.token.as_deref()),
-                event,
-                turn,
-            )
-            .await?;
+        check::check(&call.method, &call.args)?;
+        let args = writing::marked(&call, event, self.token.as_deref());
+        let answer = match self.ask(&call.method, &args, event, turn).await {
+            Ok((answer, _)) => answer,
+            Err(Failure::Permanent { reason }) if writing::is_so_already(&call.method, &reason.code) => {
+                return Ok(Completion::new(reason.code));
+            }
+            Err(failure) => return Err(failure),
+        };
         let done = json!({"channel": answer["channel"], "ts": answer["ts"], "warning": answer["warning"]});
         Ok(Completion {
             code: "ok".into(),
@@ -114,6 +145,9 @@ impl Handler for Slack {
     }
 
     fn effect(&self, event: &Event) -> Effect {
+        if event.kind == respond::KIND {
+            return Effect::Once;
+        }
         match describe(event) {
             Ok(Some(call)) => writing::effect(&call.method),
             _ => Effect::Repeatable,
@@ -209,65 +243,4 @@ fn judge(answer: &Answer, reading: &Reading, now: SystemTime) -> Result<Value, F
 }
 
 #[cfg(test)]
-mod tests {
-    use shared::event::{Data, EventId};
-
-    use super::*;
-
-    fn event(kind: &str, data: &Value) -> Event {
-        Event {
-            data: Data::json(data.to_string()),
-            ..Event::new(EventId::generate(), kind)
-        }
-    }
-
-    #[test]
-    fn events_describe_their_calls() {
-        let reaction = json!({"event": {"type": "reaction_added", "item": {"channel": "C1", "ts": "1.2"}}});
-        let call = describe(&event("reaction_added", &reaction)).unwrap().unwrap();
-        assert_eq!(
-            (call.method.as_str(), call.args["timestamp"].as_str()),
-            ("reactions.get", Some("1.2"))
-        );
-        let removed = json!({"event": {"type": "app_uninstalled"}});
-        assert_eq!(describe(&event("app_uninstalled", &removed)).unwrap(), None);
-        let file = json!({"event": {"type": "reaction_added", "item": {"file": "F1"}}});
-        assert_eq!(describe(&event("reaction_added", &file)).unwrap(), None);
-    }
-
-    #[test]
-    fn methods_that_would_leave_the_api_are_refused() {
-        for method in ["", "..", "chat/../x", "a b", ".x", "x?y=1", "https://x"] {
-            assert!(
-                describe(&event("call", &json!({"method": method}))).is_err(),
-                "{method:?}"
-            );
-        }
-        assert!(describe(&event("call", &json!({"method": "auth.test", "args": [1]}))).is_err());
-    }
-
-    #[test]
-    fn refusals_have_their_failures() {
-        let answer = |body: &Value| Answer {
-            status: http::StatusCode::OK,
-            headers: http::HeaderMap::new(),
-            body: body.to_string().into(),
-        };
-        let judged = |answer: &Answer| {
-            judge(
-                answer,
-                &Provider::Slack.read(answer, SystemTime::now()),
-                SystemTime::now(),
-            )
-        };
-        let of = |error: &str| judged(&answer(&json!({"ok": false, "error": error})));
-        assert_eq!(of("ratelimited").unwrap_err().class(), "throttled");
-        assert_eq!(of("internal_error").unwrap_err().class(), "transient");
-        assert_eq!(of("channel_not_found").unwrap_err().class(), "permanent");
-        assert!(judged(&answer(&json!({"ok": true, "ts": "1"}))).is_ok());
-        assert_eq!(
-            judged(&answer(&json!("<html>"))).unwrap_err().class(),
-            "permanent"
-        );
-    }
-}
+mod tests;

@@ -60,6 +60,11 @@ impl Lease {
         }
     }
 
+    /// The place of its upstream among the service's.
+    pub fn at(&self) -> usize {
+        self.at
+    }
+
     /// Where the attempt's calls go.
     pub fn bound(&self) -> Bound {
         Bound {

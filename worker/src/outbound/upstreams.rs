@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use super::breaker::Breaker;
 use super::fleet::{self, Fleet};
 use super::lease::Lease;
+use super::reach;
 use crate::metrics::Metrics;
 
 /// The code of a wait for an upstream that is out of service.
@@ -126,8 +127,8 @@ impl From<Out> for Failure {
 }
 
 impl Upstreams {
-    /// Takes the URLs, and starts the task that keeps the breakers in step with the fleet's; it ends after this is
-    /// dropped.
+    /// Takes the URLs, and starts the tasks that look whether they can be reached and that keep the breakers in
+    /// step with the fleet's; they end after this is dropped.
     ///
     /// # Errors
     /// A URL is none, or two are the same.
@@ -154,6 +155,16 @@ impl Upstreams {
             timeout: parts.timeout,
         });
         let end = CancellationToken::new();
+        for line in &shared.lines {
+            let metrics = parts.metrics.reach(parts.service.as_str(), &line.upstream.shown);
+            reach::watch(
+                tasks,
+                parts.service,
+                Arc::clone(&line.upstream),
+                metrics,
+                end.clone(),
+            );
+        }
         if parts.rule.is_some() {
             tasks.spawn(fleet::keep_in_step(Arc::clone(&shared), end.clone()));
         }

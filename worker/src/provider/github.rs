@@ -52,6 +52,12 @@ pub(super) const PRESET: &[Preset] = &[
         rule: "5000 per hour, burst 100",
         source: GRAPHQL,
     },
+    // A query is 1 and a mutation 5 of these.
+    Preset {
+        dimension: "graphql-minute",
+        rule: "2000 per minute, burst 100",
+        source: GRAPHQL,
+    },
 ];
 
 /// What a REST call costs of `points`: 1 to read, 5 to write. Source: rate limits for the REST API, calculating points
@@ -105,7 +111,13 @@ pub(super) fn read(answer: &Answer, now: SystemTime) -> Reading {
             .filter(|s| s.dimension != UNCOUNTED)
             .collect(),
         refusal,
-        usage: Vec::new(),
+        // What has not changed costs nothing of the primary limit. Source: GitHub, best practices for using the REST
+        // API, conditional requests.
+        usage: if answer.status == StatusCode::NOT_MODIFIED {
+            vec![("requests", 0)]
+        } else {
+            Vec::new()
+        },
         absurd: headers.absurd,
     }
 }

@@ -144,7 +144,9 @@ impl Lanes {
         let mut empty = [false; 3];
         for (i, (_, places)) in shares.into_iter().enumerate() {
             let lost = lost(&self.connects, on);
-            let taken = self.lanes[i].collect(places, lost, &mut take).await?;
+            let taken = self.lanes[i]
+                .collect(&self.client, places, lost, &mut take)
+                .await?;
             empty[i] = taken < places;
             got += taken;
         }
@@ -152,7 +154,9 @@ impl Lanes {
             if !empty {
                 let places = most.saturating_sub(got);
                 lane.ask(&self.client, places).await?;
-                got += lane.collect(places, lost(&self.connects, on), &mut take).await?;
+                got += lane
+                    .collect(&self.client, places, lost(&self.connects, on), &mut take)
+                    .await?;
             }
         }
         Ok(())
@@ -246,6 +250,7 @@ impl LaneInbox {
     /// Takes what was asked for; how many came until it was `lost`.
     async fn collect(
         &mut self,
+        client: &Client,
         places: usize,
         lost: impl Future<Output = ()>,
         take: &mut impl FnMut(Message),
@@ -277,9 +282,9 @@ impl LaneInbox {
                     }
                 },
                 None => {
-                    // The server has lost the request (a reconnect, a new leader). A new inbox, so that an end that
-                    // comes late is not taken for the end of the next sweep.
-                    self.sweep = None;
+                    // The server has lost the request (a reconnect, a new leader), or answers it late: what comes goes
+                    // back at once. A new inbox, so that a late end is not taken for the end of the next sweep.
+                    hand_back(client, self.sweep.take()).await;
                     break;
                 }
             }
@@ -293,7 +298,8 @@ impl LaneInbox {
             return Ok(());
         }
         if self.parked.take().is_some() {
-            self.park = None;
+            // It may have been made on this connection all the same, before the client said that there is a new one.
+            hand_back(client, self.park.take()).await;
         }
         let lane = self.lane;
         let (name, _) = open(client, &mut self.park, lane).await?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use shared::event::EventId;
 use sqlx::PgPool;
 
+use super::follow_ups::Columns;
 use super::{AWAY_PAUSE, Asked, Finding, Intent, Owner, Row, State, bounded, is_about_a_row, until_answered};
 use crate::metrics::StoreMetrics;
 
@@ -126,6 +127,22 @@ async fn insert(pool: &PgPool, rows: &[Row]) -> Result<(), sqlx::Error> {
             UPDATE intents SET ended = true WHERE service = $14 AND event_id = ANY($16) AND asked = ANY($17)
         ) "
     );
+    // Beside the notes, so that there is no fourth statement. An event that two deliveries have done owes what the first
+    // of them has decided.
+    const INSERT_WITH_FOLLOW_UPS: &str = insert!(
+        ", over AS (
+            DELETE FROM intents WHERE service = $14 AND event_id = ANY($15) AND asked = ANY($17)
+        ), unknown AS (
+            UPDATE intents SET ended = true WHERE service = $14 AND event_id = ANY($16) AND asked = ANY($17)
+        ), owed AS (
+            INSERT INTO follow_ups (event_id, service, part, rule, subject, headers, payload)
+            SELECT event_id, service, part, rule, subject, headers::json, payload
+            FROM unnest($18::text[], $19::text[], $20::int[], $21::text[], $22::text[], $23::text[], $24::bytea[])
+            AS t(event_id, service, part, rule, subject, headers, payload)
+            WHERE NOT EXISTS (SELECT FROM follow_ups f WHERE f.event_id = t.event_id AND f.service = t.service)
+            ON CONFLICT DO NOTHING
+        ) "
+    );
     let column = |of: fn(&Row) -> &str| rows.iter().map(of).collect::<Vec<_>>();
     let numbers = |of: fn(&Row) -> u64| rows.iter().map(|row| of(row) as i64).collect::<Vec<_>>();
     let attempts = |row: &Row| i32::try_from(row.attempts).unwrap_or(i32::MAX);
@@ -136,10 +153,11 @@ async fn insert(pool: &PgPool, rows: &[Row]) -> Result<(), sqlx::Error> {
         })
     };
     let noted = rows.iter().find(|row| row.intent != Intent::None);
-    let mut query = sqlx::query(if noted.is_some() {
-        INSERT_WITH_INTENTS
-    } else {
-        INSERT
+    let owing = rows.iter().find(|row| !row.owed.is_empty());
+    let mut query = sqlx::query(match (noted, owing) {
+        (_, Some(_)) => INSERT_WITH_FOLLOW_UPS,
+        (Some(_), None) => INSERT_WITH_INTENTS,
+        (None, None) => INSERT,
     })
     .bind(column(|row| row.event_id.as_str()))
     .bind(column(|row| row.service.as_str()))
@@ -154,17 +172,28 @@ async fn insert(pool: &PgPool, rows: &[Row]) -> Result<(), sqlx::Error> {
     .bind(column(|row| &row.trace_id))
     .bind(numbers(|row| row.accepted_ms))
     .bind(numbers(|row| row.at_ms));
-    if let Some(noted) = noted {
+    if let Some(one) = noted.or(owing) {
         let of = |those: fn(Intent) -> bool| {
             let those = rows.iter().filter(move |row| those(row.intent));
             those.map(|row| row.event_id.as_str()).collect::<Vec<_>>()
         };
         let asked = rows.iter().filter_map(|row| row.intent.asked());
         query = query
-            .bind(noted.service.as_str())
+            .bind(one.service.as_str())
             .bind(of(|intent| matches!(intent, Intent::Over(_))))
             .bind(of(|intent| matches!(intent, Intent::Unknown(_))))
             .bind(asked.map(|Asked(asked)| asked).collect::<Vec<_>>());
+    }
+    if owing.is_some() {
+        let owed = Columns::of(rows);
+        query = query
+            .bind(owed.event_ids)
+            .bind(owed.services)
+            .bind(owed.parts)
+            .bind(owed.rules)
+            .bind(owed.subjects)
+            .bind(owed.headers)
+            .bind(owed.payloads);
     }
     query.execute(pool).await?;
     Ok(())

@@ -10,7 +10,8 @@ use shared::event::Event;
 use shared::failure::Failure;
 use shared::telemetry::propagation::rfc3339;
 
-use super::{Call, Github, completion, describe, route};
+use super::call::{Call, describe, route};
+use super::{Github, completion};
 use crate::effect::{Earlier, Found};
 use crate::handler::marker::marker;
 use crate::outbound::Answer;
@@ -52,24 +53,28 @@ pub(super) async fn look_up(
     earlier: Earlier,
     turn: &Turn,
 ) -> Result<Found, Failure> {
+    if event.kind == super::query::KIND {
+        return Ok(Found::CannotTell);
+    }
     let Some(call) = describe(event)?.filter(|call| marked(call, event, None).is_some()) else {
         return Ok(Found::CannotTell);
     };
-    let mark = format!("{MARK}{}", marker(event, github.token.as_deref()));
+    let mark = format!("{MARK}{}", marker(event, github.credential.lasting()));
     let path = call.path.split('?').next().unwrap_or_default();
-    let mut url =
-        Url::parse(&format!("{}{path}", turn.upstream()?.base)).map_err(|e| Failure::permanent("call", e))?;
+    let base = &turn.upstream()?.base;
+    let mut url = Url::parse(&format!("{base}{path}")).map_err(|e| Failure::permanent("call", e))?;
     url.query_pairs_mut()
         .append_pair("per_page", &PAGE.to_string())
         .append_pair("state", "all")
         .append_pair("sort", "created")
         .append_pair("direction", "desc")
         .append_pair("since", &rfc3339(earlier.asked_from()));
-    let request = github.request(Method::GET, url).build();
-    let request = request.map_err(|e| Failure::permanent("request", e))?;
+    let (request, token) = github.request(Method::GET, url, base).await?;
+    let request = request.build().map_err(|e| Failure::permanent("request", e))?;
     let answer = github.outbound.call(request, route(&call.path)).await?;
     let reading = turn.answered(&answer);
-    Provider::Github.failure(&answer, &reading, SystemTime::now())?;
+    let judged = Provider::Github.failure(&answer, &reading, SystemTime::now());
+    github.judged(judged, &answer, token).await?;
     found(&answer, &mark, earlier)
 }
 

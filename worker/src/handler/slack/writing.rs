@@ -37,6 +37,19 @@ pub(super) fn effect(method: &str) -> Effect {
     }
 }
 
+/// Whether a refusal says that what a method sets is set already, by an earlier attempt or somebody else.
+pub(super) fn is_so_already(method: &str, error: &str) -> bool {
+    matches!(
+        (method, error),
+        ("reactions.add", "already_reacted")
+            | ("reactions.remove", "no_reaction")
+            | ("pins.add", "already_pinned")
+            | ("pins.remove", "no_pin" | "not_pinned")
+            | ("stars.add", "already_starred")
+            | ("stars.remove", "not_starred")
+    )
+}
+
 /// The arguments of a call, a message's with its mark. Metadata that somebody put there stays.
 pub(super) fn marked(call: &Call, event: &Event, token: Option<&str>) -> Value {
     let mut args = call.args.clone();
@@ -69,6 +82,9 @@ pub(super) async fn look_up(
         let sent = marked(call, event, slack.token.as_deref());
         sent["metadata"]["event_payload"][MARK] == mark
     };
+    if event.kind == super::respond::KIND {
+        return Ok(Found::CannotTell);
+    }
     let Some(call) = describe(event)?.filter(|call| call.method == POST && is_marked(call)) else {
         return Ok(Found::CannotTell);
     };

@@ -1,0 +1,296 @@
+//! A batch of files: their keys, then their facts, taken from the index or read.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+use crate::catalog::{Catalog, Reason, shown};
+use crate::error::AnalysisError;
+use crate::facts::{Facts, Form, Key};
+use crate::graph::Edge;
+use crate::index::{Entry, FileRow};
+use crate::language::Language;
+use crate::reading::{Reader, Unread};
+use crate::report::{Top, Totals};
+use crate::resolve::{Resolver, Target};
+use crate::settings::Settings;
+use crate::tree::{Opened, Tree};
+
+/// Bytes of new facts after which they are given to the index before more is read.
+const FLUSH: usize = 4 << 20;
+
+/// What all batches of an analysis share.
+pub(crate) struct Work {
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) tree: Tree,
+    pub(crate) resolver: Arc<Resolver>,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) cancel: CancellationToken,
+    pub(crate) until: Instant,
+    /// Bytes of source so far.
+    pub(crate) bytes: AtomicU64,
+    /// Whether the index wants files and dependencies.
+    pub(crate) rows: bool,
+}
+
+/// A file, or why there is none.
+pub(crate) type Keyed = Result<Key, Reason>;
+
+/// What files of a batch have given.
+pub(crate) struct Outcome {
+    /// The first file that was not looked at.
+    pub(crate) next: u32,
+    /// The setting that stops the analysis.
+    pub(crate) stopped: Option<&'static str>,
+    pub(crate) parsed: u64,
+    pub(crate) reused: u64,
+    pub(crate) languages: BTreeMap<Language, Totals>,
+    pub(crate) skipped: Vec<(Reason, u32)>,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) rows: Vec<FileRow>,
+    pub(crate) edges: Vec<Edge>,
+    pub(crate) imports: [u64; 3],
+    pub(crate) tops: Tops,
+}
+
+/// The greatest files and functions.
+pub(crate) struct Tops {
+    /// Lines, file.
+    pub(crate) largest: Top<(u64, Reverse<u32>)>,
+    /// Complexity, file.
+    pub(crate) complex: Top<(u64, Reverse<u32>)>,
+    /// Complexity, file, line, name.
+    pub(crate) functions: Top<(u32, Reverse<u32>, Reverse<u32>, String)>,
+}
+
+impl Tops {
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            largest: Top::new(most),
+            complex: Top::new(most),
+            functions: Top::new(most),
+        }
+    }
+
+    pub(crate) fn merge(&mut self, other: Self) {
+        other
+            .largest
+            .into_list()
+            .into_iter()
+            .for_each(|one| self.largest.add(one));
+        other
+            .complex
+            .into_list()
+            .into_iter()
+            .for_each(|one| self.complex.add(one));
+        other
+            .functions
+            .into_list()
+            .into_iter()
+            .for_each(|one| self.functions.add(one));
+    }
+
+    fn add(&mut self, file: u32, facts: &Facts) {
+        self.largest.add((u64::from(facts.lines), Reverse(file)));
+        self.complex.add((u64::from(facts.complexity), Reverse(file)));
+        for symbol in &facts.symbols {
+            if symbol.complexity > 0 && self.functions.wants(|last| symbol.complexity >= last.0) {
+                let dot = if symbol.parent.is_empty() { "" } else { "." };
+                let name = format!("{}{dot}{}", symbol.parent, symbol.name);
+                self.functions
+                    .add((symbol.complexity, Reverse(file), Reverse(symbol.start), name));
+            }
+        }
+    }
+}
+
+impl Work {
+    /// Whether keys are known without reading.
+    pub(crate) fn knows_keys(&self) -> bool {
+        matches!(self.tree, Tree::Repository(_))
+    }
+
+    /// The keys of files: of a repository's blobs by their ids, of a folder's files by their content.
+    pub(crate) fn keys(&self, files: Range<u32>) -> Result<Vec<Keyed>, AnalysisError> {
+        let contents = (!self.knows_keys()).then(|| self.tree.open());
+        let mut buffer = Vec::new();
+        let limit = self.settings.file_bytes;
+        files
+            .map(|at| {
+                if self.cancel.is_cancelled() {
+                    return Err(AnalysisError::Cancelled);
+                }
+                let file = &self.catalog.files[at as usize];
+                Ok(match (&contents, file.blob) {
+                    (None, Some(blob)) => Ok(Key::new(file.language, blob.as_slice())),
+                    (None, None) => Err(Reason::Unreadable),
+                    (Some(contents), _) => contents
+                        .load(&self.catalog, file, limit, &mut buffer)
+                        .map(|hash| Key::new(file.language, hash.as_bytes())),
+                })
+            })
+            .collect()
+    }
+
+    /// The facts of files, of which `found` are known. Stops early when there is much to be kept: `next` tells.
+    pub(crate) fn read(
+        &self,
+        files: Range<u32>,
+        keys: &[Keyed],
+        found: &[Option<Bytes>],
+    ) -> Result<Outcome, AnalysisError> {
+        let mut outcome = Outcome {
+            next: files.start,
+            stopped: None,
+            parsed: 0,
+            reused: 0,
+            languages: BTreeMap::new(),
+            skipped: Vec::new(),
+            entries: Vec::new(),
+            rows: Vec::new(),
+            edges: Vec::new(),
+            imports: [0; 3],
+            tops: Tops::new(self.settings.top),
+        };
+        let (mut reader, mut buffer, mut contents) = (Reader::default(), Vec::new(), None);
+        let mut kept = 0;
+        for (at, (key, found)) in files.zip(keys.iter().zip(found)) {
+            outcome.stopped = self.stops()?;
+            if outcome.stopped.is_some() || kept > FLUSH {
+                break;
+            }
+            outcome.next = at + 1;
+            // What does not decode was kept by somebody else's mistake: it is read again.
+            let known = found.as_ref().and_then(|bytes| Facts::decode(bytes).ok());
+            let (key, facts) = match (key, known) {
+                (Err(reason), _) => {
+                    outcome.skipped.push((*reason, at));
+                    continue;
+                }
+                (Ok(key), Some(facts)) => {
+                    outcome.reused += 1;
+                    (key.clone(), facts)
+                }
+                (Ok(_), None) => {
+                    let contents = contents.get_or_insert_with(|| self.tree.open());
+                    match self.parse(at, &mut reader, contents, &mut buffer)? {
+                        Err(reason) => {
+                            outcome.skipped.push((reason, at));
+                            continue;
+                        }
+                        Ok((key, facts)) => {
+                            let bytes = facts
+                                .encode()
+                                .map_err(|e| AnalysisError::Internal(e.to_string()))?;
+                            kept += bytes.len();
+                            outcome.parsed += 1;
+                            outcome.entries.push(Entry {
+                                key: key.clone(),
+                                bytes,
+                                facts: facts.clone(),
+                            });
+                            (key, facts)
+                        }
+                    }
+                }
+            };
+            self.bytes.fetch_add(facts.bytes, Ordering::Relaxed);
+            self.note(at, key, &facts, &mut outcome);
+        }
+        Ok(outcome)
+    }
+
+    fn stops(&self) -> Result<Option<&'static str>, AnalysisError> {
+        if self.cancel.is_cancelled() {
+            return Err(AnalysisError::Cancelled);
+        }
+        if Instant::now() >= self.until {
+            return Ok(Some("time"));
+        }
+        let full = self.bytes.load(Ordering::Relaxed) >= self.settings.bytes;
+        Ok(full.then_some("bytes"))
+    }
+
+    fn parse(
+        &self,
+        at: u32,
+        reader: &mut Reader,
+        contents: &Opened,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Result<(Key, Facts), Reason>, AnalysisError> {
+        let file = &self.catalog.files[at as usize];
+        let hash = match contents.load(&self.catalog, file, self.settings.file_bytes, buffer) {
+            Ok(hash) => hash,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        // In a folder it may be other content than the key was made of; then it has another key.
+        let key = Key::new(file.language, hash.as_bytes());
+        match reader.read(file.language, buffer, self.settings.file_time, &self.cancel) {
+            Ok(facts) => Ok(Ok((key, facts))),
+            Err(Unread::TimedOut) => Ok(Err(Reason::TimedOut)),
+            Err(Unread::Failed) => Ok(Err(Reason::Unreadable)),
+            Err(Unread::Cancelled) => Err(AnalysisError::Cancelled),
+        }
+    }
+
+    fn note(&self, at: u32, key: Key, facts: &Facts, outcome: &mut Outcome) {
+        let language = self.catalog.files[at as usize].language;
+        let functions = facts
+            .symbols
+            .iter()
+            .filter(|symbol| symbol.complexity > 0)
+            .count();
+        outcome.languages.entry(language).or_default().add(&Totals {
+            files: 1,
+            bytes: facts.bytes,
+            lines: u64::from(facts.lines),
+            code_lines: u64::from(facts.code_lines),
+            symbols: facts.symbols.len() as u64,
+            functions: functions as u64,
+            complexity: u64::from(facts.complexity),
+            errors: u64::from(facts.errors),
+            files_with_errors: u64::from(facts.errors > 0),
+            dropped: u64::from(facts.dropped),
+        });
+        outcome.tops.add(at, facts);
+        let from = self.resolver.node(at);
+        let first = outcome.edges.len();
+        for import in &facts.imports {
+            match self.resolver.resolve(at, import) {
+                Target::File(file) => {
+                    outcome.imports[0] += 1;
+                    let to = self.resolver.node(file);
+                    if to != from {
+                        outcome.edges.push(Edge {
+                            from,
+                            to,
+                            contains: import.form == Form::Child,
+                        });
+                    }
+                }
+                Target::External => outcome.imports[1] += 1,
+                Target::Unknown => outcome.imports[2] += 1,
+            }
+        }
+        outcome.edges[first..].sort_unstable();
+        outcome.edges.dedup();
+        if self.rows {
+            outcome.rows.push(FileRow {
+                number: at,
+                path: shown(&self.catalog.path(at)),
+                key,
+                language,
+                bytes: facts.bytes,
+                lines: facts.lines,
+                code_lines: facts.code_lines,
+                complexity: facts.complexity,
+            });
+        }
+    }
+}

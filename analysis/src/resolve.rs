@@ -1,0 +1,223 @@
+//! Imports to the files they mean, by the repository's paths and manifests alone: nothing is run or installed.
+
+mod c;
+mod go;
+mod java;
+mod javascript;
+mod python;
+mod rust;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use crate::catalog::{Catalog, Manifest};
+use crate::facts::Import;
+use crate::language::Language;
+use crate::tree::Opened;
+
+/// Largest manifest that is read, in bytes.
+const MAX_MANIFEST: usize = 256 << 10;
+/// Most files of one name that are compared.
+const MAX_ALIKE: usize = 200;
+
+/// What an import means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// A file of the repository.
+    File(u32),
+    /// Something that is not of this repository.
+    External,
+    /// Something of this repository that was not found.
+    Unknown,
+}
+
+impl Target {
+    fn or_unknown(file: Option<u32>) -> Self {
+        file.map_or(Self::Unknown, Self::File)
+    }
+}
+
+/// Finds files by path, by name and by what manifests call them.
+#[derive(Debug)]
+pub(crate) struct Resolver {
+    catalog: Arc<Catalog>,
+    hasher: RandomState,
+    by_path: HashMap<u64, u32>,
+    by_name: HashMap<u64, Vec<u32>>,
+    /// The first Go file of a folder stands for its package.
+    packages: HashMap<u32, u32>,
+    go_folders: HashMap<String, u32>,
+    /// Crates: folder, and name as it is written in paths.
+    crates: HashMap<String, String>,
+    crate_names: HashMap<String, String>,
+    /// Go modules: path and folder, the longest path first.
+    modules: Vec<(String, String)>,
+    /// npm packages: name to folder.
+    npm: HashMap<String, String>,
+}
+
+impl Resolver {
+    pub(crate) fn new(catalog: Arc<Catalog>, contents: &Opened) -> Self {
+        let mut this = Self {
+            hasher: RandomState::new(),
+            by_path: HashMap::with_capacity(catalog.files.len()),
+            by_name: HashMap::new(),
+            packages: HashMap::new(),
+            go_folders: HashMap::new(),
+            crates: HashMap::new(),
+            crate_names: HashMap::new(),
+            modules: Vec::new(),
+            npm: HashMap::new(),
+            catalog,
+        };
+        let catalog = this.catalog.clone();
+        for (at, file) in (0_u32..).zip(&catalog.files) {
+            let path = this.hasher.hash_one(catalog.path(at).as_slice());
+            this.by_path.entry(path).or_insert(at);
+            match file.language {
+                Language::Java | Language::C => {
+                    let name = this.hasher.hash_one(catalog.file_name(at));
+                    let alike = this.by_name.entry(name).or_default();
+                    if alike.len() < MAX_ALIKE {
+                        alike.push(at);
+                    }
+                }
+                Language::Go => {
+                    if let std::collections::hash_map::Entry::Vacant(slot) = this.packages.entry(file.dir) {
+                        slot.insert(at);
+                        let folder = String::from_utf8_lossy(&catalog.dir_path(file.dir)).into_owned();
+                        this.go_folders.insert(folder, at);
+                    }
+                }
+                _ => {}
+            }
+        }
+        this.manifests(contents);
+        this
+    }
+
+    fn manifests(&mut self, contents: &Opened) {
+        let catalog = self.catalog.clone();
+        let mut buffer = Vec::new();
+        for (kind, file) in &catalog.manifests {
+            if contents.load(&catalog, file, MAX_MANIFEST, &mut buffer).is_err() {
+                continue;
+            }
+            let text = String::from_utf8_lossy(&buffer);
+            let folder = String::from_utf8_lossy(&catalog.dir_path(file.dir)).into_owned();
+            match kind {
+                Manifest::Cargo => {
+                    if let Some(name) = rust::crate_name(&text) {
+                        self.crate_names
+                            .entry(name.clone())
+                            .or_insert_with(|| folder.clone());
+                        self.crates.insert(folder, name);
+                    }
+                }
+                Manifest::Go => self
+                    .modules
+                    .extend(go::module(&text).map(|module| (module, folder))),
+                Manifest::Npm => {
+                    if let Some(name) = javascript::package_name(&text) {
+                        self.npm.entry(name).or_insert(folder);
+                    }
+                }
+            }
+        }
+        self.modules
+            .sort_by_key(|(module, _)| std::cmp::Reverse(module.len()));
+    }
+
+    /// What stands for a file in the graph: itself, or in Go its package.
+    pub(crate) fn node(&self, file: u32) -> u32 {
+        let entry = &self.catalog.files[file as usize];
+        match entry.language {
+            Language::Go => self.packages.get(&entry.dir).copied().unwrap_or(file),
+            _ => file,
+        }
+    }
+
+    /// What `import` in `file` means.
+    pub(crate) fn resolve(&self, file: u32, import: &Import) -> Target {
+        let Ok(path) = String::from_utf8(self.catalog.path(file)) else {
+            return Target::Unknown;
+        };
+        match self.catalog.files[file as usize].language {
+            Language::Rust => rust::resolve(self, &path, import),
+            Language::Python => python::resolve(self, &path, import),
+            Language::JavaScript | Language::TypeScript | Language::Tsx => {
+                javascript::resolve(self, &path, import)
+            }
+            Language::Go => go::resolve(self, import),
+            Language::Java => java::resolve(self, &path, import),
+            Language::C => c::resolve(self, &path, import),
+        }
+    }
+
+    /// The file at a path.
+    fn find(&self, path: &str) -> Option<u32> {
+        let at = *self.by_path.get(&self.hasher.hash_one(path.as_bytes()))?;
+        (self.catalog.path(at) == path.as_bytes()).then_some(at)
+    }
+
+    /// The first of `base` followed by one of `ends` that is a file.
+    fn find_any(&self, base: &str, ends: &[&str]) -> Option<u32> {
+        ends.iter().find_map(|end| self.find(&join(base, end)))
+    }
+
+    /// The file whose path ends with `tail`, of several the one nearest to `from`.
+    fn find_tail(&self, tail: &str, from: &str) -> Option<u32> {
+        let name = tail.rsplit('/').next()?;
+        let alike = self.by_name.get(&self.hasher.hash_one(name.as_bytes()))?;
+        let mut best: Option<(usize, u32)> = None;
+        for at in alike {
+            let path = self.catalog.path(*at);
+            let Some(before) = path.strip_suffix(tail.as_bytes()) else {
+                continue;
+            };
+            if !(before.is_empty() || before.ends_with(b"/")) {
+                continue;
+            }
+            let near = path
+                .iter()
+                .zip(from.as_bytes())
+                .take_while(|(a, b)| a == b)
+                .count();
+            if best.is_none_or(|(most, _)| near > most) {
+                best = Some((near, *at));
+            }
+        }
+        best.map(|(_, at)| at)
+    }
+}
+
+/// The folder of a path; empty for the top.
+fn folder(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(folder, _)| folder)
+}
+
+/// A path in a folder. An `end` that begins with a dot belongs to the name before it.
+fn join(base: &str, end: &str) -> String {
+    match (base, end) {
+        ("", end) => end.into(),
+        (base, "") => base.into(),
+        (base, end) if end.starts_with('.') => format!("{base}{end}"),
+        (base, end) => format!("{base}/{end}"),
+    }
+}
+
+/// `path` seen from a folder, without `.` and `..`; `None` if it leads out of the repository.
+fn normal(from: &str, path: &str) -> Option<String> {
+    let mut parts: Vec<&str> = from.split('/').filter(|part| !part.is_empty()).collect();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop()?;
+            }
+            part => parts.push(part),
+        }
+    }
+    Some(parts.join("/"))
+}

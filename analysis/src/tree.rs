@@ -1,0 +1,82 @@
+//! Where the files lie: in a repository's objects, or in a folder.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use gix::ObjectId;
+use sha2::{Digest, Sha256};
+
+use crate::catalog::{Catalog, File, Reason};
+use crate::{folder, git};
+
+/// Where the files lie. Cheap to clone.
+#[derive(Clone)]
+pub(crate) enum Tree {
+    Repository(Arc<gix::ThreadSafeRepository>),
+    Folder(Arc<OwnedFd>),
+}
+
+/// The same, for one thread.
+pub(crate) enum Opened {
+    Repository(Box<gix::Repository>),
+    Folder(Arc<OwnedFd>),
+}
+
+/// The hash of content, under which its facts are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hash {
+    Blob(ObjectId),
+    Content([u8; 32]),
+}
+
+impl Hash {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Blob(id) => id.as_slice(),
+            Self::Content(hash) => hash,
+        }
+    }
+}
+
+impl Tree {
+    pub(crate) fn open(&self) -> Opened {
+        match self {
+            Self::Repository(repository) => Opened::Repository(Box::new(repository.to_thread_local())),
+            Self::Folder(root) => Opened::Folder(root.clone()),
+        }
+    }
+}
+
+impl Opened {
+    /// Fills `buffer` with the file's content and gives its hash, computed from that very content: what a repository
+    /// calls it is not believed, because others will find the facts under it.
+    pub(crate) fn load(
+        &self,
+        catalog: &Catalog,
+        file: &File,
+        limit: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Result<Hash, Reason> {
+        buffer.clear();
+        let hash = match (self, file.blob) {
+            (Self::Repository(repository), Some(blob)) => {
+                git::load(repository, blob, limit, buffer)?;
+                let hash = gix::objs::compute_hash(blob.kind(), gix::objs::Kind::Blob, buffer);
+                match hash {
+                    Ok(hash) if hash == blob => Hash::Blob(blob),
+                    _ => return Err(Reason::Unreadable),
+                }
+            }
+            (Self::Folder(root), _) => {
+                folder::load(root, &catalog.path_of(file), limit, buffer)?;
+                Hash::Content(Sha256::digest(&buffer).into())
+            }
+            (Self::Repository(_), None) => return Err(Reason::Unreadable),
+        };
+        // As git does it.
+        if buffer[..buffer.len().min(8000)].contains(&0) {
+            return Err(Reason::Binary);
+        }
+        Ok(hash)
+    }
+}

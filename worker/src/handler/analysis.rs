@@ -1,0 +1,257 @@
+//! `analysis`: reads a repository and tells what its code is made of: languages, symbols, sizes, complexity, who depends
+//! on whom. What is known of a file's content is kept, and only what changed is read again.
+//!
+//! An event's data: `{"repository": "octo/hello", "revision": "main"}`. The repository is a name at the service's `_URL`,
+//! an `https://` URL, or a path below one of `_ROOTS`; without a revision it is HEAD.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use analysis::index::memory::MemoryIndex;
+use analysis::index::postgres::PostgresIndex;
+use analysis::{AnalysisError, Analyzer, Source};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde::Deserialize;
+use shared::config::Reader;
+use shared::event::Event;
+use shared::failure::Failure;
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+
+use super::{Completion, Handler, Kind, Make, Parts};
+use crate::config::ServiceConfig;
+use crate::effect::Policy;
+use crate::provider::Provider;
+use crate::quota::Turn;
+
+/// `analysis`, as workers know it. An analysis can be made again at any time.
+pub const KIND: Kind = Kind {
+    name: "analysis",
+    url: "https://github.com",
+    concurrency: 2,
+    timeout: Duration::from_secs(600),
+    provider: Provider::Other,
+    unknown: Policy::Retry,
+    charged_apart: &[],
+    own_endpoint: false,
+    read: Settings::read,
+};
+
+/// Bytes that are remembered of what was read, where there is no Postgres to keep it.
+const REMEMBERED: usize = 64 << 20;
+
+/// `_ROOTS`, `_CACHE`, `_CACHE_BYTES`, `_THREADS`, `_PRIVATE`.
+#[derive(Debug)]
+struct Settings(analysis::Settings);
+
+impl Settings {
+    fn read(reader: &mut Reader<'_>, prefix: &str) -> Arc<dyn Make> {
+        let name = |suffix: &str| format!("{prefix}_{suffix}");
+        let default = analysis::Settings::default();
+        let cache = std::env::temp_dir().join("weir-repositories");
+        let settings = analysis::Settings {
+            roots: reader.list(&name("ROOTS"), "", |root| {
+                let root = PathBuf::from(root);
+                if root.is_absolute() {
+                    Ok(root)
+                } else {
+                    Err("is no absolute path".to_owned())
+                }
+            }),
+            cache: Some(reader.text(&name("CACHE"), &cache.to_string_lossy()).into()),
+            cache_bytes: reader.bytes(&name("CACHE_BYTES"), 2 << 30, 1 << 20..=1 << 44),
+            // A fetch must fit into what is kept.
+            fetch_bytes: default.fetch_bytes,
+            threads: reader.number(&name("THREADS"), default.threads as u64, 1..=256) as usize,
+            allow_private: reader.with(
+                &name("PRIVATE"),
+                false,
+                |text| match text {
+                    "allow" => Ok(true),
+                    "refuse" => Ok(false),
+                    other => Err(format!("is {other:?}: must be allow or refuse")),
+                },
+                |allow| if *allow { "allow" } else { "refuse" }.into(),
+            ),
+            ..default
+        };
+        let fetch_bytes = settings.fetch_bytes.min(settings.cache_bytes);
+        Arc::new(Self(analysis::Settings {
+            fetch_bytes,
+            ..settings
+        }))
+    }
+}
+
+impl Make for Settings {
+    fn make(&self, _: &ServiceConfig, parts: Parts) -> Result<Arc<dyn Handler>, String> {
+        let settings = self.0.clone();
+        let (analyzer, tables) = match parts.database {
+            Some(database) => {
+                let index = PostgresIndex::new(database);
+                (Analyzer::new(settings, Arc::new(index.clone())), Some(index))
+            }
+            // What is known is forgotten with this process.
+            None => (
+                Analyzer::new(settings, Arc::new(MemoryIndex::new(REMEMBERED))),
+                None,
+            ),
+        };
+        Ok(Arc::new(Analysis {
+            analyzer,
+            tables,
+            made: OnceCell::new(),
+        }))
+    }
+}
+
+/// Reads repositories, with all threads of one pool.
+#[derive(Debug)]
+struct Analysis {
+    analyzer: Analyzer,
+    tables: Option<PostgresIndex>,
+    /// Whether its tables are there.
+    made: OnceCell<()>,
+}
+
+/// An event's data.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    repository: String,
+    #[serde(default)]
+    revision: Option<String>,
+}
+
+fn wanted(event: &Event) -> Result<Wanted, Failure> {
+    let bad = |what: String| Failure::permanent("repository", format!("data names none: {what}"));
+    let data = event.data.to_json().map_err(bad)?;
+    let data = data.ok_or_else(|| bad("it is empty or no JSON".to_owned()))?;
+    serde_json::from_value(data).map_err(|error| bad(error.to_string()))
+}
+
+/// A name such as `octo/hello`, which belongs to the service's own server.
+fn is_name(repository: &str) -> bool {
+    let part = |part: &str| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        !part.is_empty() && !part.starts_with('.') && part.chars().all(allowed)
+    };
+    repository.contains('/') && repository.split('/').all(part)
+}
+
+fn failure(error: &AnalysisError) -> Failure {
+    let code = match error {
+        AnalysisError::Refused(_) => "refused",
+        AnalysisError::NotFound(_) => "not_found",
+        AnalysisError::Fetch(_) => "fetch",
+        AnalysisError::TooMuch { .. } => "too_much",
+        AnalysisError::Broken(_) => "broken",
+        AnalysisError::Index(_) => "index",
+        AnalysisError::Cancelled => "cancelled",
+        AnalysisError::Internal(_) => "internal",
+    };
+    if error.is_transient() {
+        Failure::transient(code, error)
+    } else {
+        Failure::permanent(code, error)
+    }
+}
+
+impl Analysis {
+    async fn analyze(&self, event: &Event, turn: &Turn) -> Result<Completion, Failure> {
+        let wanted = wanted(event)?;
+        if let Some(tables) = &self.tables {
+            let made = self.made.get_or_try_init(async || tables.migrate().await).await;
+            made.map_err(|error| Failure::transient("index", error))?;
+        }
+        let source = if is_name(&wanted.repository) {
+            let base = &turn.upstream()?.base;
+            Source::parse(&format!("{base}/{}", wanted.repository))
+        } else {
+            Source::parse(&wanted.repository)
+        };
+        let source = source.map_err(|error| failure(&error))?;
+        let cancel = CancellationToken::new();
+        let report = self
+            .analyzer
+            .analyze(&source, wanted.revision.as_deref(), &cancel, &|_| {})
+            .await
+            .map_err(|error| failure(&error))?;
+        let result = serde_json::to_value(&report).map_err(|error| Failure::permanent("report", error))?;
+        Ok(Completion {
+            code: if report.complete {
+                "analyzed"
+            } else {
+                "analyzed_in_part"
+            }
+            .into(),
+            result: Some(result),
+        })
+    }
+}
+
+impl Handler for Analysis {
+    fn handle<'a>(&'a self, event: &'a Event, turn: &'a Turn) -> BoxFuture<'a, Result<Completion, Failure>> {
+        self.analyze(event, turn).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests panic on failure")]
+
+    use serde_json::{Value, json};
+
+    use super::super::stage::{Stage, event};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_folder_is_told_about() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (root, cache) = (scratch.path().join("code"), scratch.path().join("cache"));
+        std::fs::create_dir(&root).unwrap();
+        std::fs::write(root.join("one.rs"), "pub fn one() -> u32 { 1 }\n").unwrap();
+        let settings = [
+            ("ROOTS", root.to_str().unwrap()),
+            ("CACHE", cache.to_str().unwrap()),
+        ];
+        let stage = Stage::new(&KIND, "http://127.0.0.1:1", &settings);
+        let data = json!({"repository": root.to_str().unwrap()});
+        let done = stage.handle(&event("analyze", &data)).await.unwrap();
+        let report = done.result.unwrap();
+        assert_eq!(
+            (&*done.code, &report["totals"]["functions"]),
+            ("analyzed", &json!(1))
+        );
+        // Nothing changed, nothing is read again.
+        let again = stage
+            .handle(&event("analyze", &data))
+            .await
+            .unwrap()
+            .result
+            .unwrap();
+        assert_eq!((&again["parsed"], &again["reused"]), (&json!(0), &json!(1)));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_analyzed_is_told_and_what_may_be_later_is_tried_again() {
+        let stage = Stage::new(&KIND, "http://127.0.0.1:1", &[("PRIVATE", "allow")]);
+        for (data, code, permanent) in [
+            (Value::Null, "repository", true),
+            (json!({"repository": 7}), "repository", true),
+            (json!({"repository": "a/b", "branch": "x"}), "repository", true),
+            (json!({"repository": "/etc"}), "refused", true),
+            (json!({"repository": "a/../b"}), "refused", true),
+            (json!({"repository": "ssh://git@h/x"}), "refused", true),
+            (json!({"repository": "a/b", "revision": "x..y"}), "refused", true),
+            // A name belongs to the service's server, where nobody listens.
+            (json!({"repository": "octo/hello"}), "fetch", false),
+        ] {
+            let failure = stage.handle(&event("analyze", &data)).await.unwrap_err();
+            assert_eq!(&*failure.reason().code, code, "{data}: {failure:?}");
+            assert_eq!(matches!(failure, Failure::Permanent { .. }), permanent, "{data}");
+        }
+    }
+}

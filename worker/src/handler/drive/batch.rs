@@ -1,0 +1,125 @@
+//! Several calls as one: each has the outcome that its own part of the answer tells.
+
+use std::time::SystemTime;
+
+use http::{Method, header};
+use shared::event::Event;
+use shared::failure::Failure;
+
+use super::files::Known;
+use super::wish::{Call, Wish};
+use super::{Drive, multipart};
+use crate::handler::{Completion, Outcome};
+use crate::outbound::{Answer, classify};
+use crate::provider::Provider;
+use crate::quota::Turn;
+
+/// A call that some events want, and what becomes of it.
+struct Asked {
+    call: Call,
+    known: Option<Known>,
+    outcome: Option<Outcome>,
+}
+
+/// One request for all of these events.
+pub(super) async fn all(drive: &Drive, events: &[&Event], turn: &Turn) -> Vec<Outcome> {
+    let mut asked: Vec<Asked> = Vec::new();
+    let mut places = Vec::with_capacity(events.len());
+    for event in events {
+        let call = match Wish::of(event) {
+            Ok(Some(Wish::Call(call))) if call.can_be_batched() => call,
+            Ok(_) => {
+                places.push(Err(drive.alone.next_time(&event.id, "it is no call for a batch")));
+                continue;
+            }
+            Err(failure) => {
+                places.push(Err(failure));
+                continue;
+            }
+        };
+        let same = |other: &Asked| call.method == Method::GET && other.call == call;
+        let at = match asked.iter().position(same) {
+            Some(at) => at,
+            None => {
+                let known = drive.files.of(&call).await;
+                let fresh = known
+                    .as_ref()
+                    .and_then(|known| known.fresh(&call, SystemTime::now()));
+                asked.push(Asked {
+                    call,
+                    known,
+                    outcome: fresh.map(Ok),
+                });
+                asked.len() - 1
+            }
+        };
+        places.push(Ok(at));
+    }
+    let open: Vec<usize> = (0..asked.len())
+        .filter(|at| asked[*at].outcome.is_none())
+        .collect();
+    let failed = match ask(drive, &asked, &open, turn).await {
+        Ok(answers) => {
+            for (at, answer) in open.into_iter().zip(answers) {
+                asked[at].outcome = Some(outcome(drive, &asked[at], answer, turn).await);
+            }
+            None
+        }
+        Err(failure) => Some(failure),
+    };
+    let several = asked.len() > 1;
+    let of = |(event, place): (&&Event, Result<usize, Failure>)| match (&asked[place?].outcome, &failed) {
+        (Some(outcome), _) => outcome.clone(),
+        (None, Some(failure @ Failure::Permanent { .. })) if several => {
+            Err(drive.alone.next_time(&event.id, &failure.to_string()))
+        }
+        (None, Some(failure)) => Err(failure.clone()),
+        (None, None) => Ok(Completion::new("nothing_to_do")),
+    };
+    events.iter().zip(places).map(of).collect()
+}
+
+async fn ask(
+    drive: &Drive,
+    asked: &[Asked],
+    open: &[usize],
+    turn: &Turn,
+) -> Result<Vec<Option<Answer>>, Failure> {
+    if open.is_empty() {
+        return Ok(Vec::new());
+    }
+    let part = |at: &usize| {
+        let Asked { call, known, .. } = &asked[*at];
+        (call, known.as_ref().and_then(|known| known.etag.as_deref()))
+    };
+    let calls: Vec<_> = open.iter().map(part).collect();
+    let boundary = multipart::boundary();
+    let body = multipart::write(&calls, &boundary);
+    let (answer, judged) = drive
+        .send(Method::POST, "/batch/drive/v3", turn, |request| {
+            let kind = format!("multipart/mixed; boundary={boundary}");
+            request.header(header::CONTENT_TYPE, kind).body(body)
+        })
+        .await?;
+    judged?;
+    multipart::read(&answer, calls.len()).ok_or_else(|| {
+        let detail = format!("no answer to a batch: {}", classify::excerpt(&answer));
+        Failure::unknown("answer", detail)
+    })
+}
+
+async fn outcome(drive: &Drive, asked: &Asked, answer: Option<Answer>, turn: &Turn) -> Outcome {
+    let Some(answer) = answer else {
+        return Err(Failure::unknown("answer", "it says nothing of this call"));
+    };
+    let now = SystemTime::now();
+    let mut reading = Provider::Drive.read(&answer, now);
+    if reading.refusal.is_some() {
+        // A refusal of one is a refusal of all that come.
+        reading = turn.answered(&answer);
+    }
+    let judged = Provider::Drive.failure(&answer, &reading, now);
+    drive
+        .done(&asked.call, &answer, judged, asked.known.clone())
+        .await
+}
