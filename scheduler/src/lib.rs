@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod observe;
 pub mod scaling;
 pub mod signal;
+pub mod tally;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
