@@ -125,6 +125,16 @@ impl Config {
     /// Prefixes of the settings read here.
     pub const OWN: [&'static str; 1] = ["WEIR_SCHEDULER_"];
 
+    /// Looks at the files that the settings name, where the process is to run: what is wrong with them is wrong with the
+    /// settings.
+    pub fn check_files(&self, reader: &mut Reader<'_>) {
+        let Some(external) = &self.external else { return };
+        for (path, bad) in external.files.check() {
+            let certificate = path == external.files.certificate;
+            reader.problem(if certificate { CERTIFICATE } else { KEY }, bad);
+        }
+    }
+
     /// Reads the settings.
     pub fn read(reader: &mut Reader<'_>) -> Self {
         let shortest = Duration::from_millis(250);
@@ -164,8 +174,11 @@ impl Config {
     }
 }
 
+const LISTEN: &str = "WEIR_SCHEDULER_METRICS_LISTEN";
+const CERTIFICATE: &str = "WEIR_SCHEDULER_TLS_CERT_FILE";
+const KEY: &str = "WEIR_SCHEDULER_TLS_KEY_FILE";
+
 fn external(reader: &mut Reader<'_>) -> Option<external::Settings> {
-    const LISTEN: &str = "WEIR_SCHEDULER_METRICS_LISTEN";
     let listen = reader.with(
         LISTEN,
         None,
@@ -176,11 +189,13 @@ fn external(reader: &mut Reader<'_>) -> Option<external::Settings> {
         },
         |listen| listen.map_or_else(String::new, |listen: SocketAddr| listen.to_string()),
     );
-    let names = ["WEIR_SCHEDULER_TLS_CERT_FILE", "WEIR_SCHEDULER_TLS_KEY_FILE"];
-    let [certificate, key] = names.map(|name| {
+    let [certificate, key] = [CERTIFICATE, KEY].map(|name| {
         let path = reader.optional(name);
-        if path.is_none() && listen.is_some() && !reader.has_problem(name) {
-            reader.problem(name, format!("is missing: {LISTEN} is served over TLS only"));
+        match (&path, listen) {
+            _ if reader.has_problem(name) || reader.has_problem(LISTEN) => {}
+            (None, Some(_)) => reader.problem(name, format!("is missing: {LISTEN} is served over TLS only")),
+            (Some(_), None) => reader.problem(name, format!("is without effect: {LISTEN} is not set")),
+            _ => {}
         }
         path
     });

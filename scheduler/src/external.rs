@@ -121,7 +121,7 @@ impl Server {
             .map_err(|error| CannotServe::Listen(listen, error))?;
         Ok(Self {
             listener: Arc::new(listener),
-            certificate: Arc::new(Certificate::read(settings.files.clone()).await?),
+            certificate: Arc::new(Certificate::read(settings.files.clone())?),
             client,
             trust: Trust::default(),
         })

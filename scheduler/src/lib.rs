@@ -110,6 +110,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         shutdown.clone(),
         backstop::Backstop {
             js,
+            streams: config.fleet.streams.clone(),
             leadership,
             metrics,
         },

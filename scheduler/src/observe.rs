@@ -153,16 +153,19 @@ async fn one(
                 .await
                 .map_err(Unknown::of(what))?;
             let (pending, unacked) = (info.num_pending, info.num_ack_pending as u64);
-            Ok(LaneDepth {
+            let depth = LaneDepth {
                 lane: lane.as_str().into(),
                 pending,
                 unacked,
                 waiting: pending + unacked,
                 redelivered: info.num_redelivered as u64,
-            })
+            };
+            Ok((depth, info.delivered.consumer_sequence))
         }
     }))
     .await?;
+    let delivered = lanes.iter().map(|(_, delivered)| delivered).sum();
+    let lanes = lanes.into_iter().map(|(depth, _)| depth).collect();
     let info = stream.cached_info();
     let state = &info.state;
     let oldest_at = (state.messages > 0).then(|| millis(state.first_timestamp.into()));
@@ -177,7 +180,7 @@ async fn one(
         at,
         made: info.created.unix_timestamp_nanos(),
         last_sequence: state.last_sequence,
-        messages: state.messages,
+        delivered,
         pending: observation.sum(|lane| lane.pending),
         unacked: observation.sum(|lane| lane.unacked),
     };

@@ -8,7 +8,7 @@
 //! demand        = calls at once / concurrency of a worker
 //! ```
 //!
-//! S is the time that one attempt takes, by Little's law: messages held by workers / messages done per second. Retries
+//! S is the time that one attempt takes, by Little's law: messages held by workers / attempts that end per second. Retries
 //! that wait for their time, for a limit above all, lie in another stream and are no backlog. While no upstream is in
 //! service, one worker is enough to find out when one is back.
 

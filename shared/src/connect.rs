@@ -47,8 +47,10 @@ pub async fn nats_counted(
         .connection_timeout(Duration::from_secs(5))
         .ping_interval(Duration::from_secs(10))
         .event_callback(move |event| {
-            if let async_nats::Event::Connected = event {
-                connects.send_modify(|times| *times += 1);
+            match event {
+                async_nats::Event::Connected => connects.send_modify(|times| *times += 1),
+                async_nats::Event::Disconnected => tracing::warn!("the connection to NATS is lost"),
+                _ => {}
             }
             std::future::ready(())
         })

@@ -71,7 +71,7 @@ impl ScalingFigures {
         Self {
             recommended_workers: scaling.advice.workers,
             load: scaling.advice.load,
-            worker_demand: figures.worker_demand_milli as f64 / 1_000.0,
+            worker_demand: scaling.demand.milli as f64 / 1_000.0,
             bound: scaling.demand.bound.as_str().to_owned(),
             arrivals_per_second: load.arrivals,
             service_time_seconds: load.service_time,

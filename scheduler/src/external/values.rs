@@ -35,11 +35,13 @@ pub fn select(board: &Board, figure: Figure, selector: &Selector) -> Result<Vec<
     chosen
         .filter_map(|service| {
             let figures = board.figures(&service)?;
-            Some(figures.map(|figures| Item {
-                figure,
-                value: quantity(figures.milli(figure)),
-                at: seconds(figures.at),
-                service,
+            Some(figures.and_then(|figures| {
+                Ok(Item {
+                    figure,
+                    value: quantity(figures.milli(figure)?),
+                    at: seconds(figures.at),
+                    service,
+                })
             }))
         })
         .collect()
