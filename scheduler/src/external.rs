@@ -71,7 +71,9 @@ pub enum CannotServe {
     #[error("WEIR_SCHEDULER_TLS_CERT_FILE, WEIR_SCHEDULER_TLS_KEY_FILE: {0}")]
     Certificate(#[from] BadCertificate),
     /// There is no cluster whose users to know.
-    #[error("WEIR_SCHEDULER_METRICS_LISTEN: no Kubernetes cluster to ask: {0}")]
+    #[error(
+        "WEIR_SCHEDULER_METRICS_LISTEN: no Kubernetes cluster to ask (that of the pod, or the one that KUBECONFIG names): {0}"
+    )]
     Cluster(String),
 }
 

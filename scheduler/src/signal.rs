@@ -155,7 +155,8 @@ pub fn demand(load: Load, capacity: Option<Capacity>, frame: Frame) -> Demand {
         .clamp(0.0, MOST_WORKERS as f64 * 1_000.0) as u64;
     let (milli, bound) = match bound {
         _ if backlog == 0 || milli >= 1_000 => (milli, bound),
-        Bound::Unmeasured => (1_000, bound),
+        // Why it is so few is more to know than that it is one.
+        Bound::Unmeasured | Bound::Quota => (1_000, bound),
         _ => (1_000, Bound::Floor),
     };
     let (milli, bound) = if in_service || milli <= 1_000 {

@@ -52,8 +52,11 @@ impl ScalingView {
             let (_, scaling) = board.known(&service)?;
             let (unknown, known) = match (board.figures(&service)?, scaling) {
                 (Ok(figures), Ok(scaling)) => (None, Some(ScalingFigures::new(&figures, &scaling))),
+                (Ok(figures), Err(why)) => {
+                    let unknown = figures.worker_demand_milli.err();
+                    (Some(unknown.map_or(why, |unknown| unknown.to_string())), None)
+                }
                 (Err(unknown), _) => (Some(unknown.to_string()), None),
-                (Ok(_), Err(why)) => (Some(why), None),
             };
             Some(Self {
                 service: service.to_string(),

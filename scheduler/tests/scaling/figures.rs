@@ -113,7 +113,7 @@ async fn workers_are_called_for_as_load_and_quota_have_it() {
     say(&js, &fleet, 1, "1 per minute, burst 1").await;
     eventually("quota", SOON, || async {
         let known = replica.scaling("github").await.unwrap();
-        known.worker_demand <= 1.0 && known.bound == "floor"
+        known.worker_demand <= 1.0 && known.bound == "quota"
     })
     .await;
     // Somebody overwrites what the workers say: how many are useful is not known any more, and what waits is.
