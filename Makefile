@@ -46,6 +46,7 @@ bench: setup build ## Measure against the bare operations: rates, latency, memor
 	$(CARGO) bench $(LOCKED) -p loadtest --bench claims
 	$(CARGO) bench $(LOCKED) -p worker --bench limiter
 	$(CARGO) bench $(LOCKED) -p scheduler --bench external
+	$(CARGO) bench $(LOCKED) -p scheduler --bench observe
 	$(CARGO) bench $(LOCKED) -p weir-cli --bench dead_letters
 	$(CARGO) bench $(LOCKED) -p loadtest --bench limits -- --workers 1,2,4,8 --limit '50 per second, burst 5'
 

@@ -191,6 +191,7 @@ Webhooks:
 Fleet:
   WEIR_NATS_URL                servers, separated by commas, also user:password@ or token@ [nats://127.0.0.1:4222]
   WEIR_NATS_CREDENTIALS        contents of a .creds file [none]
+  SSL_CERT_FILE                authorities that TLS connections trust, PEM, instead of the machine's
   WEIR_SERVICES                services, one stream each [github,slack]
   WEIR_STREAM_REPLICAS         copies of each message: 1, 3 or 5 [1]
   WEIR_STREAM_MAX_MESSAGES     events that may wait for a service [10000000]

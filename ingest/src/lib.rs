@@ -1,6 +1,6 @@
 //! Weir's front door. A request's way through it, file by file:
 //!
-//! 1. [`serve`] takes the connection, [`router`] the request, [`body`] its bytes.
+//! 1. [`shared::serve`] takes the connection, [`router`] the request, [`body`] its bytes.
 //! 2. [`verify`] says whether a webhook's signature holds, [`tokens`] whether a publisher may publish.
 //! 3. [`accept`] makes an event of it ([`batch`] cuts a batch into its events).
 //! 4. [`publish`] hands it to JetStream and waits until it is kept: only then there is a 202.
@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 use shared::connect::{self, ConnectError};
 use shared::health::Health;
 use shared::lifecycle::{OnEnd, OnShutdown, Tasks, Unclean};
+use shared::serve;
 use shared::topology::{self, Drift, TopologyError};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -29,7 +30,6 @@ pub mod error;
 pub mod metrics;
 pub mod publish;
 pub mod router;
-pub mod serve;
 pub mod tokens;
 pub mod trace;
 pub mod verify;
@@ -38,6 +38,15 @@ pub use config::Config;
 
 use crate::metrics::Metrics;
 use crate::publish::Publisher;
+
+/// What a connection may do. Common load balancers close an idle one after 60 s.
+const BOUNDS: serve::Bounds = serve::Bounds {
+    connections: 0,
+    silence: Duration::from_secs(75),
+    head: 64 * 1024,
+    headers: 100,
+    streams: 250,
+};
 use crate::router::App;
 
 /// Name of the process in NATS, in traces and on the command line.
@@ -134,8 +143,11 @@ pub async fn run(
         stop.cancel();
     };
     let grace = deadline.saturating_sub(config.drain_delay);
-    let most = config.bounds.max_connections;
-    let serve = serve::serve(listener, router, most, connections, stop.clone(), grace);
+    let bounds = serve::Bounds {
+        connections: config.bounds.max_connections,
+        ..BOUNDS
+    };
+    let serve = serve::serve(listener, router, bounds, connections, stop.clone(), grace);
     let (finished, ()) = tokio::join!(serve, drain);
     tasks.drain(Instant::now() + RESERVE / 2).await?;
     let _ = tokio::time::timeout(RESERVE / 2, client.drain()).await;

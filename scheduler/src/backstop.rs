@@ -12,6 +12,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use serde::Deserialize;
 use shared::claim;
+use shared::config::fleet::Streams;
 use shared::dead_letter::{self, Attempt, Burial};
 use shared::event::EventId;
 use shared::failpoint;
@@ -19,6 +20,7 @@ use shared::failure::Reason;
 use shared::stored::{self, Unread};
 use shared::subject::{EXHAUSTED_CONSUMER, EXHAUSTED_STREAM, Service, header, headers};
 use shared::telemetry::propagation::millis;
+use shared::topology;
 use shared::wire;
 use tokio_util::sync::CancellationToken;
 
@@ -78,6 +80,8 @@ struct Advisory {
 pub struct Backstop {
     /// Whom to ask.
     pub js: jetstream::Context,
+    /// How streams are kept.
+    pub streams: Streams,
     /// Whether to do it.
     pub leadership: Leadership,
     /// What is counted.
@@ -92,6 +96,10 @@ impl Backstop {
             .await
             .is_some()
         {
+            // At the very first start of a fleet nobody has made it yet.
+            topology::ensure(&self.js, &[], &self.streams)
+                .await
+                .map_err(BackstopError::of("making the advisories' stream"))?;
             let consumer: jetstream::consumer::Consumer<pull::Config> = self
                 .js
                 .get_consumer_from_stream(EXHAUSTED_CONSUMER, EXHAUSTED_STREAM)

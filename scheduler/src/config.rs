@@ -29,6 +29,7 @@ Settings (environment; NAME_FILE reads the value from that file):
                             it may be lowered [5m]
   WEIR_NATS_URL             several by commas, also user:password@ or token@ [nats://127.0.0.1:4222]
   WEIR_NATS_CREDENTIALS     contents of a .creds file
+  SSL_CERT_FILE             authorities that TLS connections trust, PEM, instead of the machine's
   WEIR_SERVICES             services of the fleet, separated by commas
   WEIR_STREAM_*             how streams are kept; the same for the whole fleet
   WEIR_LOG, WEIR_LOG_FORMAT [info], [json] or pretty
@@ -80,7 +81,14 @@ impl Scaling {
         let (second, default) = (Duration::from_secs(1), Self::default());
         let mut percent = |name: &str, default: f64| {
             let default = (default * 100.0).round() as u64;
-            reader.number(name, default, 1..=1_000) as f64 / 100.0
+            let parse = |text: &str| {
+                let number = text.strip_suffix('%').unwrap_or(text).trim_end();
+                let percent = number.parse::<u64>().ok();
+                percent
+                    .filter(|percent| (1..=1_000).contains(percent))
+                    .ok_or_else(|| format!("{text:?} is not within 1 and 1000 percent"))
+            };
+            reader.with(name, default, parse, u64::to_string) as f64 / 100.0
         };
         let up = percent("WEIR_SCHEDULER_SCALE_UP", default.thresholds.up);
         let down = percent("WEIR_SCHEDULER_SCALE_DOWN", default.thresholds.down);
@@ -125,6 +133,20 @@ impl Config {
     /// Prefixes of the settings read here.
     pub const OWN: [&'static str; 1] = ["WEIR_SCHEDULER_"];
 
+    /// Looks at the files that the settings name, where the process is to run: what is wrong with them is wrong with the
+    /// settings.
+    pub fn check_files(&self, reader: &mut Reader<'_>) {
+        let Some(external) = &self.external else { return };
+        if external.files.certificate == external.files.key {
+            reader.problem(KEY, format!("names the file that {CERTIFICATE} names"));
+            return;
+        }
+        for (path, bad) in external.files.check() {
+            let certificate = path == external.files.certificate;
+            reader.problem(if certificate { CERTIFICATE } else { KEY }, bad);
+        }
+    }
+
     /// Reads the settings.
     pub fn read(reader: &mut Reader<'_>) -> Self {
         let shortest = Duration::from_millis(250);
@@ -164,23 +186,28 @@ impl Config {
     }
 }
 
+const LISTEN: &str = "WEIR_SCHEDULER_METRICS_LISTEN";
+const CERTIFICATE: &str = "WEIR_SCHEDULER_TLS_CERT_FILE";
+const KEY: &str = "WEIR_SCHEDULER_TLS_KEY_FILE";
+
 fn external(reader: &mut Reader<'_>) -> Option<external::Settings> {
-    const LISTEN: &str = "WEIR_SCHEDULER_METRICS_LISTEN";
     let listen = reader.with(
         LISTEN,
         None,
         |text| {
             text.parse()
                 .map(Some)
-                .map_err(|_| "must be an address such as 0.0.0.0:6443".to_owned())
+                .map_err(|_| "must be an address such as 0.0.0.0:8443".to_owned())
         },
         |listen| listen.map_or_else(String::new, |listen: SocketAddr| listen.to_string()),
     );
-    let names = ["WEIR_SCHEDULER_TLS_CERT_FILE", "WEIR_SCHEDULER_TLS_KEY_FILE"];
-    let [certificate, key] = names.map(|name| {
+    let [certificate, key] = [CERTIFICATE, KEY].map(|name| {
         let path = reader.optional(name);
-        if path.is_none() && listen.is_some() && !reader.has_problem(name) {
-            reader.problem(name, format!("is missing: {LISTEN} is served over TLS only"));
+        match (&path, listen) {
+            _ if reader.has_problem(name) || reader.has_problem(LISTEN) => {}
+            (None, Some(_)) => reader.problem(name, format!("is missing: {LISTEN} is served over TLS only")),
+            (Some(_), None) => reader.problem(name, format!("is without effect: {LISTEN} is not set")),
+            _ => {}
         }
         path
     });
@@ -219,7 +246,7 @@ mod tests {
         assert_eq!((config.scaling, config.keda_listen), (Scaling::default(), None));
         let config = read(&[
             ("WEIR_SCHEDULER_DRAIN", "5m"),
-            ("WEIR_SCHEDULER_SCALE_UP", "90"),
+            ("WEIR_SCHEDULER_SCALE_UP", "90%"),
             ("WEIR_SCHEDULER_SCALE_MIN", "11"),
             ("WEIR_SCHEDULER_SCALE_MAX", "12"),
             ("WEIR_SCHEDULER_KEDA_LISTEN", "127.0.0.1:8083"),
@@ -240,6 +267,7 @@ mod tests {
             ),
             (&[("WEIR_SCHEDULER_SCALE_MIN", "11")], "SCALE_MIN is more than"),
             (&[("WEIR_SCHEDULER_SCALE_UP", "0")], "not within 1"),
+            (&[("WEIR_SCHEDULER_SCALE_UP", "80 %%")], "not within 1"),
             (&[("WEIR_SCHEDULER_DRAIN", "0s")], "not within 1s"),
             (&[("WEIR_SCHEDULER_KEDA_LISTEN", "8083")], "such as 0.0.0.0:8083"),
         ] {

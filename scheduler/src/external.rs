@@ -71,7 +71,9 @@ pub enum CannotServe {
     #[error("WEIR_SCHEDULER_TLS_CERT_FILE, WEIR_SCHEDULER_TLS_KEY_FILE: {0}")]
     Certificate(#[from] BadCertificate),
     /// There is no cluster whose users to know.
-    #[error("WEIR_SCHEDULER_METRICS_LISTEN: no Kubernetes cluster to ask: {0}")]
+    #[error(
+        "WEIR_SCHEDULER_METRICS_LISTEN: no Kubernetes cluster to ask (that of the pod, or the one that KUBECONFIG names): {0}"
+    )]
     Cluster(String),
 }
 
@@ -121,7 +123,7 @@ impl Server {
             .map_err(|error| CannotServe::Listen(listen, error))?;
         Ok(Self {
             listener: Arc::new(listener),
-            certificate: Arc::new(Certificate::read(settings.files.clone()).await?),
+            certificate: Arc::new(Certificate::read(settings.files.clone())?),
             client,
             trust: Trust::default(),
         })

@@ -1,4 +1,4 @@
-//! What autoscalers may read of a service: three figures of one moment, or that they are not known. Every way out (the
+//! What autoscalers may read of a service: three figures of one moment, or which of them are not known. Every way out (the
 //! external metrics API, the KEDA scaler, Prometheus) reads them here, so that all of them say the same.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,8 +14,8 @@ pub struct Figures {
     pub queue_depth: u64,
     /// Age of the oldest runnable message; zero when none waits.
     pub oldest_age: Duration,
-    /// Useful workers, in thousandths.
-    pub worker_demand_milli: u64,
+    /// Useful workers, in thousandths; or why they cannot be told, while the others are known.
+    pub worker_demand_milli: Result<u64, Unknown>,
     /// When they were read.
     pub at: SystemTime,
 }
@@ -52,11 +52,14 @@ impl Figure {
 
 impl Figures {
     /// A figure in thousandths of its unit.
-    pub fn milli(&self, figure: Figure) -> u64 {
+    ///
+    /// # Errors
+    /// It is not known.
+    pub fn milli(&self, figure: Figure) -> Result<u64, Unknown> {
         match figure {
-            Figure::QueueDepth => self.queue_depth.saturating_mul(1_000),
-            Figure::OldestAge => u64::try_from(self.oldest_age.as_millis()).unwrap_or(u64::MAX),
-            Figure::WorkerDemand => self.worker_demand_milli,
+            Figure::QueueDepth => Ok(self.queue_depth.saturating_mul(1_000)),
+            Figure::OldestAge => Ok(u64::try_from(self.oldest_age.as_millis()).unwrap_or(u64::MAX)),
+            Figure::WorkerDemand => self.worker_demand_milli.clone(),
         }
     }
 }
@@ -78,17 +81,16 @@ impl Board {
         };
         let (known, scaling) = self.known(service)?;
         Some(match (known, scaling) {
-            (Known::Fresh(observation, _), Ok(scaling)) => {
+            (Known::Fresh(observation, _), scaling) => {
                 let queue_depth = observation.sum(|lane| lane.waiting);
                 let oldest = observation.oldest_age().filter(|_| queue_depth > 0);
                 Ok(Figures {
                     queue_depth,
                     oldest_age: oldest.unwrap_or_default(),
-                    worker_demand_milli: scaling.demand.milli,
+                    worker_demand_milli: scaling.map(|scaling| scaling.demand.milli).map_err(unknown),
                     at: UNIX_EPOCH + Duration::from_millis(observation.observed_at),
                 })
             }
-            (Known::Fresh(..), Err(why)) => Err(unknown(why)),
             (Known::Stale(_, age), _) => Err(unknown(format!("last observed {} s ago", age.as_secs()))),
             (Known::Never, _) => Err(unknown("never observed".to_owned())),
         })

@@ -10,10 +10,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus_client::metrics::gauge::Gauge;
+use shared::serve::{Bounds, serve};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tonic::service::Routes;
 
 use crate::board::Board;
 use proto::external_scaler_server::ExternalScalerServer;
@@ -31,9 +32,15 @@ pub mod proto {
     tonic::include_proto!("externalscaler");
 }
 
-/// Most calls at a time on one connection. KEDA makes one connection for all its triggers, and holds a call open for
-/// each `external-push` one.
-const MOST_CALLS: u32 = 1_024;
+/// KEDA makes one connection for all its triggers, and holds a call open for each `external-push` one. It asks every 30 s
+/// unless told otherwise, and keeps its connection in between.
+const BOUNDS: Bounds = Bounds {
+    connections: 128,
+    silence: Duration::from_secs(120),
+    head: 64 * 1024,
+    headers: 100,
+    streams: 1_024,
+};
 /// How long calls may go on after the process was told to stop.
 const GRACE: Duration = Duration::from_secs(2);
 /// Most bytes of a request: a trigger's metadata is a few lines.
@@ -72,34 +79,15 @@ impl Listener {
     ///
     /// # Errors
     /// Connections cannot be taken.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServeError> {
+    pub async fn run(self, shutdown: CancellationToken) -> io::Result<()> {
         let listener = TcpListener::from_std(self.listener.try_clone()?)?;
         let scaler = scaler::Scaler::new(self.board, shutdown.clone());
-        let stop = shutdown.clone();
-        let served = Server::builder()
-            .max_concurrent_streams(MOST_CALLS)
-            .add_service(ExternalScalerServer::new(scaler).max_decoding_message_size(MOST_BYTES))
-            .serve_with_incoming_shutdown(TcpIncoming::from(listener), shutdown.cancelled_owned());
-        let overdue = async {
-            stop.cancelled().await;
-            tokio::time::sleep(GRACE).await;
-        };
-        // A peer that never says anything would keep the server for ever.
-        tokio::select! {
-            served = served => served?,
-            () = overdue => {}
+        let scaler = ExternalScalerServer::new(scaler).max_decoding_message_size(MOST_BYTES);
+        let router = Routes::new(scaler).into_axum_router();
+        // Streams end by themselves; a peer that never says anything must not keep the server.
+        if !serve(listener, router, BOUNDS, Gauge::default(), shutdown, GRACE).await {
+            tracing::debug!("calls of KEDA's were still open at the end");
         }
         Ok(())
     }
-}
-
-/// The KEDA listener ended.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The socket.
-    #[error(transparent)]
-    Socket(#[from] io::Error),
-    /// The server on it.
-    #[error(transparent)]
-    Server(#[from] tonic::transport::Error),
 }

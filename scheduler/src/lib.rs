@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod observe;
 pub mod scaling;
 pub mod signal;
+pub mod tally;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -109,6 +110,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         shutdown.clone(),
         backstop::Backstop {
             js,
+            streams: config.fleet.streams.clone(),
             leadership,
             metrics,
         },

@@ -28,12 +28,13 @@ fn main() -> ExitCode {
             };
         }
     };
-    let config = lifecycle::configure(
-        &config::Process,
-        &Config::OWN,
-        arguments.print_config,
-        Config::read,
-    );
+    let config = lifecycle::configure(&config::Process, &Config::OWN, arguments.print_config, |reader| {
+        let config = Config::read(reader);
+        if !arguments.print_config {
+            config.check_files(reader);
+        }
+        config
+    });
     let config = match config {
         Ok(config) => config,
         Err(code) => return code,

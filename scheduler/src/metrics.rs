@@ -76,6 +76,11 @@ impl Metrics {
     /// Registers everything that this replica shows.
     pub fn new(registry: &mut Registry, board: Arc<Board>, leadership: Leadership) -> Self {
         let metrics = Self::default();
+        // A counter that begins at 1 has never grown, for whoever watches it.
+        for service in board.services() {
+            let service = service.to_string();
+            drop(metrics.buried.get_or_create(&ServiceLabel { service }));
+        }
         let buried = metrics.buried.clone();
         registry.register(
             BURIED,

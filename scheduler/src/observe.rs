@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream;
-use futures_util::TryStreamExt;
 use futures_util::future::{join_all, try_join_all};
 use serde::{Deserialize, Serialize};
 use shared::config::fleet::Streams;
@@ -20,6 +19,7 @@ use crate::config;
 use crate::metrics::Metrics;
 use crate::scaling::Scaler;
 use crate::signal::Sample;
+use crate::tally::tally;
 
 /// What waits in one lane of a service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,11 +109,11 @@ pub async fn look(
 ) -> BTreeMap<Service, Result<Seen, Unknown>> {
     let (retries, dead) = tokio::join!(
         // Those whose time has come are on their way back, which takes seconds after a restart of the server.
-        counts(js, RETRY_STREAM, &[RETRY_SCHEDULED, RETRY_DUE]),
-        counts(js, DEAD_STREAM, &[DEAD])
+        counts(js, RETRY_STREAM, &[RETRY_SCHEDULED, RETRY_DUE], services),
+        counts(js, DEAD_STREAM, &[DEAD], services)
     );
-    let of = |counts: &Result<HashMap<String, u64>, Unknown>, service: &Service| match counts {
-        Ok(counts) => Ok(counts.get(service.as_str()).copied().unwrap_or(0)),
+    let of = |counts: &Result<HashMap<Service, u64>, Unknown>, service: &Service| match counts {
+        Ok(counts) => Ok(counts.get(service).copied().unwrap_or(0)),
         Err(unknown) => Err(unknown.clone()),
     };
     join_all(services.iter().map(|service| {
@@ -153,16 +153,19 @@ async fn one(
                 .await
                 .map_err(Unknown::of(what))?;
             let (pending, unacked) = (info.num_pending, info.num_ack_pending as u64);
-            Ok(LaneDepth {
+            let depth = LaneDepth {
                 lane: lane.as_str().into(),
                 pending,
                 unacked,
                 waiting: pending + unacked,
                 redelivered: info.num_redelivered as u64,
-            })
+            };
+            Ok((depth, info.delivered.consumer_sequence))
         }
     }))
     .await?;
+    let delivered = lanes.iter().map(|(_, delivered)| delivered).sum();
+    let lanes = lanes.into_iter().map(|(depth, _)| depth).collect();
     let info = stream.cached_info();
     let state = &info.state;
     let oldest_at = (state.messages > 0).then(|| millis(state.first_timestamp.into()));
@@ -177,45 +180,21 @@ async fn one(
         at,
         made: info.created.unix_timestamp_nanos(),
         last_sequence: state.last_sequence,
-        messages: state.messages,
+        delivered,
         pending: observation.sum(|lane| lane.pending),
         unacked: observation.sum(|lane| lane.unacked),
     };
     Ok(Seen { observation, sample })
 }
 
-/// Messages of a stream on subjects below `prefixes`, by service, which is the token after them. The server lists subjects in pages, and each
-/// page is added up and dropped: memory does not grow with the number of retries.
 async fn counts(
     js: &jetstream::Context,
     name: &str,
     prefixes: &[&str],
-) -> Result<HashMap<String, u64>, Unknown> {
-    let stream = js
-        .get_stream(name)
-        .await
-        .map_err(Unknown::of(format!("stream {name}")))?;
-    let mut counts = HashMap::new();
-    if stream.cached_info().state.messages == 0 {
-        return Ok(counts);
-    }
-    let unknown = || format!("subjects of stream {name}");
-    let mut subjects = stream
-        .info_with_subjects(">")
-        .await
-        .map_err(Unknown::of(unknown()))?;
-    while let Some((subject, count)) = subjects.try_next().await.map_err(Unknown::of(unknown()))? {
-        let rest = prefixes
-            .iter()
-            .find_map(|prefix| subject.strip_prefix(prefix)?.strip_prefix('.'));
-        if let Some(service) = rest.and_then(|rest| rest.split('.').next()) {
-            match counts.get_mut(service) {
-                Some(total) => *total += count as u64,
-                None => drop(counts.insert(service.to_owned(), count as u64)),
-            }
-        }
-    }
-    Ok(counts)
+    services: &[Service],
+) -> Result<HashMap<Service, u64>, Unknown> {
+    let counts = tally(js, name, prefixes, services).await;
+    counts.map_err(Unknown::of(format!("subjects of stream {name}")))
 }
 
 /// After so many observations in a row without all depths, what may be missing is made: without a worker nobody else does,

@@ -8,7 +8,7 @@
 //! demand        = calls at once / concurrency of a worker
 //! ```
 //!
-//! S is the time that one attempt takes, by Little's law: messages held by workers / messages done per second. Retries
+//! S is the time that one attempt takes, by Little's law: messages held by workers / attempts that end per second. Retries
 //! that wait for their time, for a limit above all, lie in another stream and are no backlog. While no upstream is in
 //! service, one worker is enough to find out when one is back.
 
@@ -155,7 +155,8 @@ pub fn demand(load: Load, capacity: Option<Capacity>, frame: Frame) -> Demand {
         .clamp(0.0, MOST_WORKERS as f64 * 1_000.0) as u64;
     let (milli, bound) = match bound {
         _ if backlog == 0 || milli >= 1_000 => (milli, bound),
-        Bound::Unmeasured => (1_000, bound),
+        // Why it is so few is more to know than that it is one.
+        Bound::Unmeasured | Bound::Quota => (1_000, bound),
         _ => (1_000, Bound::Floor),
     };
     let (milli, bound) = if in_service || milli <= 1_000 {

@@ -118,7 +118,7 @@ def dockerfile():
         path for path in tracked if path.split("/")[0] in members and path.split("/")[1] not in ("tests", "target")
     ]
     problems += [f".dockerignore keeps {path} out of the build" for path in needed if not sent(path)]
-    for path in (".env", "deploy/worker.env", ".git/config", ".weir/token", "shared/.env", "ingest/target/x"):
+    for path in (".env", "deploy/worker.env", "deploy/scheduler.env", ".git/config", ".weir/token", "shared/.env", "ingest/target/x"):
         if sent(path):
             problems.append(f".dockerignore lets {path} into the build")
     rust = re.search(r'^rust-version = "([\d.]+)"', manifest, re.MULTILINE)[1]

@@ -1,6 +1,7 @@
 """The Kubernetes manifests: rendering, schemas, policies."""
 
 import difflib
+import functools
 import json
 import os
 import subprocess
@@ -21,6 +22,14 @@ RENDERINGS = {
     "keda": ("overlays/keda", []),
     "prod-monitored": ("overlays/prod", ["prometheus", "vpa"]),
 }
+# Rendered to be checked, and not kept: the patches of k8s/examples on a fleet.
+EXAMPLES = {
+    "examples": ("examples", []),
+    "examples-keda": ("examples/keda", []),
+    "examples-dev": ("examples/dev", []),
+}
+# Components that exclude each other: kustomize has to stop, whichever comes first.
+APART = ("external-metrics", "keda")
 # The oldest version that k8s/README.md speaks of, and the newest that there are schemas for.
 VERSIONS = ("1.30", "1.37")
 # Made of one file, because kustomize reads none outside of its folder.
@@ -34,6 +43,7 @@ RULES = ("k8s/components/prometheus/rules.yaml", "deploy/prometheus/rules.yml")
 # Groups whose schemas Kubernetes does not have; `custom` checks them.
 MODELS = {
     "cert-manager.io": "cert-manager",
+    "gateway.networking.k8s.io": "gateway-api",
     "keda.sh": "keda",
     "monitoring.coreos.com": "prometheus-operator",
 }
@@ -126,15 +136,34 @@ def rendered():
     try:
         for path, text in renderings():
             compare(path, text)
+        for name in EXAMPLES:
+            source(name)
     except ValueError as error:
         problems.append(str(error))
+    named = "".join(path.read_text() for path in K8S.glob("examples/**/kustomization.yaml"))
+    for path in K8S.glob("examples/**/*.*"):
+        if path.name != "kustomization.yaml" and path.name not in named:
+            problems.append(f"{path.relative_to(ROOT)} is in no kustomization, so nobody checks it")
+    for order in (APART, APART[::-1]):
+        try:
+            kustomize("overlays/prod/fleet", order)
+            problems.append(f"kustomize takes {' and '.join(order)} together, in this order")
+        except ValueError:
+            continue
     return problems
 
 
+@functools.cache
+def source(name):
+    """A rendering as it is kept, an example as it comes out, or a file below k8s."""
+    if name in EXAMPLES:
+        return kustomize(*EXAMPLES[name])
+    return (RENDERED / f"{name}.yaml" if name in RENDERINGS else K8S / name).read_text()
+
+
 def documents(name):
-    """The objects of a rendering, or of a file below k8s."""
-    path = RENDERED / f"{name}.yaml" if name in RENDERINGS else K8S / name
-    return [document for document in tools.yaml().safe_load_all(path.read_text()) if document]
+    """The objects of a rendering, of an example, or of a file below k8s."""
+    return [document for document in tools.yaml().safe_load_all(source(name)) if document]
 
 
 def group(document):
@@ -152,7 +181,7 @@ def schema():
     import kubernetes_validate
 
     problems, seen = [], 0
-    for name in [*RENDERINGS, "secrets.example.yaml"]:
+    for name in [*RENDERINGS, *EXAMPLES, "secrets.example.yaml"]:
         for document in documents(name):
             if group(document) in MODELS or group(document) in WITHOUT:
                 continue
@@ -191,7 +220,7 @@ def custom():
     """Objects of other projects, by their published models: values, and no field that the model does not know."""
     node, folder = tools.models()
     checked = []
-    for name in RENDERINGS:
+    for name in [*RENDERINGS, *EXAMPLES]:
         for document in documents(name):
             if group(document) in MODELS:
                 checked.append({"from": name, "package": MODELS[group(document)], "object": document})

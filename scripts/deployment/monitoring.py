@@ -10,6 +10,7 @@ import tools
 from tools import ROOT, run
 
 RULES = ROOT / "deploy/prometheus/rules.yml"
+TESTS = ROOT / "deploy/prometheus/rules-tests.yml"
 DASHBOARD = ROOT / "deploy/grafana/weir.json"
 # What others say of a process that is scraped.
 NOT_OURS = {"up"}
@@ -69,7 +70,7 @@ def namespaces():
 
 def memory():
     """The alert for memory speaks before the container's limit, and not of what is usual."""
-    problems, told = [], re.findall(r'job="(\w+)"\} > ([\de.]+)', dict(expressions())["WeirMemory"])
+    problems, told = [], re.findall(r'job="weir-(\w+)"\} > ([\de.]+)', dict(expressions())["WeirMemory"])
     limits = {
         container["name"]: container["resources"]["limits"]["memory"]
         for workload in manifests.documents("prod")
@@ -85,6 +86,53 @@ def memory():
     return problems
 
 
+def untested():
+    """Each alert has a test in which it fires, and a moment at which it has to be silent."""
+    alerts = [
+        rule["alert"]
+        for group in tools.yaml().safe_load(RULES.read_text())["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    ]
+    fires, silent = set(), set()
+    for test in tools.yaml().safe_load(TESTS.read_text())["tests"]:
+        for asked in test.get("alert_rule_test", []):
+            (fires if asked.get("exp_alerts") else silent).add(asked["alertname"])
+    problems = [f"rules-tests.yml: {alert} fires in no test" for alert in alerts if alert not in fires]
+    return problems + [f"rules-tests.yml: {alert} is silent in no test" for alert in alerts if alert not in silent]
+
+
+def jobs():
+    """Rules and panels ask for jobs that are scraped, by names that other people's jobs do not have."""
+    config = tools.yaml().safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    scraped, problems = {job["job_name"] for job in config["scrape_configs"]}, []
+    containers = {
+        f"weir-{container['name']}"
+        for workload in manifests.documents("prod-monitored")
+        for container in workload.get("spec", {}).get("template", {}).get("spec", {}).get("containers", [])
+    }
+    monitor = next(one for one in manifests.documents("prod-monitored") if one["kind"] == "PodMonitor")
+    named = {
+        "sourceLabels": ["__meta_kubernetes_pod_container_name"],
+        "targetLabel": "job",
+        "replacement": "weir-$1",
+    }
+    if any(named not in endpoint["relabelings"] for endpoint in monitor["spec"]["podMetricsEndpoints"]):
+        problems.append("PodMonitor weir: does not name its jobs for the containers")
+    if scraped != containers:
+        problems.append(f"prometheus.yml: has the jobs {sorted(scraped)}, the PodMonitor makes {sorted(containers)}")
+    for where, expression in expressions():
+        for how, value in re.findall(r'\bjob(=~|=)"([^"]*)"', expression):
+            pattern = value if how == "=~" else re.escape(value)
+            if not any(re.fullmatch(pattern, job) for job in scraped):
+                problems.append(f"{where}: there is no job {value}")
+            if any(re.fullmatch(pattern, job.removeprefix("weir-")) for job in scraped):
+                problems.append(f"{where}: takes other people's jobs for ours: {value}")
+        if len(re.findall(r"\bup\b", expression)) != len(re.findall(r'\bup\{[^}]*job=', expression)):
+            problems.append(f"{where}: asks for `up` of anybody's jobs")
+    return problems
+
+
 def check():
     """promtool's own checks and tests, and the dashboard's expressions."""
     promtool = tools.promtool()
@@ -96,14 +144,14 @@ def check():
             problems.append(f"promtool {' '.join(map(str, arguments[:2]))}: {done.stdout.strip()}")
 
     ask("check", "config", ROOT / "deploy/prometheus/prometheus.yml")
-    ask("test", "rules", ROOT / "deploy/prometheus/rules-tests.yml")
+    ask("test", "rules", TESTS)
     filled = {"$__rate_interval": "1m", "$service": ".*", "$namespace": ".*"}
     rules = [
         {"record": f"panel:{number}", "expr": re.sub(r"\$\w+", lambda name: filled[name[0]], expression)}
         for number, (where, expression) in enumerate(expressions())
         if where.startswith("panel")
     ]
-    problems += namespaces() + memory()
+    problems += namespaces() + memory() + untested() + jobs()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "dashboard.yml"
         file.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))

@@ -8,6 +8,12 @@ import tools
 from tools import ROOT
 
 
+# What a reader makes beside the overlay, as the example that needs it says.
+BROUGHT = {"weir-authorities"}
+# What of ingest is for the world: metrics and health are on the same port.
+PUBLIC = {"/webhooks/", "/v1/events/"}
+
+
 def environment(container, objects):
     """The environment of a container, from ConfigMaps and Secrets too."""
     env = {}
@@ -38,6 +44,12 @@ def check(rendering, programs):
             look(one)
     found.nobody_left_out()
     return [f"{rendering}: {problem}" for problem in found.problems]
+
+
+def quantity(text):
+    """Of CPU or bytes as Kubernetes writes them."""
+    number, unit = re.fullmatch(r"(\d+)(m|Mi|Gi|)", text).groups()
+    return int(number) * {"m": 0.001, "Mi": 1 << 20, "Gi": 1 << 30, "": 1}[unit]
 
 
 class Rendering:
@@ -78,8 +90,9 @@ class Rendering:
         volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
         claims = {claim["metadata"]["name"] for claim in one["spec"].get("volumeClaimTemplates", [])}
         for volume in volumes.values():
-            if "configMap" in volume and not self.has("ConfigMap", volume["configMap"]["name"]):
-                self.wrong(one, f"there is no ConfigMap {volume['configMap']['name']}")
+            config = volume.get("configMap", {}).get("name")
+            if config and config not in BROUGHT and not self.has("ConfigMap", config):
+                self.wrong(one, f"there is no ConfigMap {config}")
             if "secret" in volume:
                 self.secret_volume(one, volume["secret"]["secretName"])
         for container in spec["containers"]:
@@ -213,6 +226,31 @@ class Rendering:
         elif f"{service['name']}.{service['namespace']}.svc" not in certificate[0]["spec"]["dnsNames"]:
             self.wrong(one, f"the certificate is not for {service['name']}.{service['namespace']}.svc")
 
+    def ingress(self, one):
+        paths = [path for rule in one["spec"]["rules"] for path in rule["http"]["paths"]]
+        self.public(one, {path["path"] for path in paths if path["pathType"] == "Prefix"})
+        for path in paths:
+            self.backend(one, path["backend"]["service"]["name"], path["backend"]["service"]["port"]["name"], "name")
+        size = one["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-body-size"]
+        if size.rstrip("m") != str(int(self.settings["ingest"].get("WEIR_INGEST_MAX_BODY", 0)) >> 20):
+            self.wrong(one, f"lets bodies of {size} through, which is not WEIR_INGEST_MAX_BODY")
+
+    def httproute(self, one):
+        for rule in one["spec"]["rules"]:
+            matches = [match["path"] for match in rule["matches"]]
+            self.public(one, {match["value"] for match in matches if match["type"] == "PathPrefix"})
+            for backend in rule["backendRefs"]:
+                self.backend(one, backend["name"], backend["port"], "port")
+
+    def public(self, one, paths):
+        if paths != PUBLIC:
+            self.wrong(one, f"leads {sorted(paths)} to ingest and not {sorted(PUBLIC)}")
+
+    def backend(self, one, name, port, key):
+        there = [other for other in self.objects if other["kind"] == "Service" and other["metadata"]["name"] == name]
+        if not there or port not in [known[key] for known in there[0]["spec"]["ports"]]:
+            self.wrong(one, f"there is no Service {name} with the port {port}")
+
     def certificate(self, one):
         if not self.has("Issuer", one["spec"]["issuerRef"]["name"]):
             self.wrong(one, f"there is no Issuer {one['spec']['issuerRef']['name']}")
@@ -229,6 +267,12 @@ class Rendering:
         names = [part["containerName"] for part in one["spec"]["resourcePolicy"]["containerPolicies"]]
         if not target or names != [part["name"] for part in target[0]["spec"]["template"]["spec"]["containers"]]:
             self.wrong(one, "is for no container that there is")
+        for part in one["spec"]["resourcePolicy"]["containerPolicies"] if target else []:
+            containers = target[0]["spec"]["template"]["spec"]["containers"]
+            asked = next(other["resources"]["requests"] for other in containers if other["name"] == part["containerName"])
+            for what, least in part["minAllowed"].items():
+                if quantity(least) >= quantity(asked[what]):
+                    self.wrong(one, f"can recommend no less {what} than the {asked[what]} that are requested")
         if one["spec"]["updatePolicy"]["updateMode"] != "Off":
             self.wrong(one, "does more than recommend")
 

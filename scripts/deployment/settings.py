@@ -20,7 +20,7 @@ SECRETS = {
     "WEIR_POSTGRES_URL": "postgres://weir:0123abcd@db.example.com:5432/weir",
 }
 # Variables of telemetry, which no program prints.
-FOREIGN = re.compile(r"OTEL_EXPORTER_OTLP_(ENDPOINT|PROTOCOL)$")
+FOREIGN = re.compile(r"OTEL_EXPORTER_OTLP_(ENDPOINT|PROTOCOL)$|SSL_CERT_FILE$")
 
 
 class Container:
@@ -36,11 +36,14 @@ class Container:
         """Asks the program for its settings; gives what it says against them."""
         program = programs / self.command[0]
         if not program.is_file():
-            return [f"{self.title}: there is no program {self.command[0]} in {programs}"]
+            # `check` tells what the image does not have.
+            return []
         # The tools of the tests are told on the command line: that they understand it is all there is to see.
         asked = "--print-config" if self.command[0] != "weir-loadtest" else "--help"
         arguments = [asked] if asked == "--print-config" else [*self.command[1:], asked]
-        done = run(program, *arguments, env={"PATH": os.environ["PATH"]} | self.env)
+        # The file of authorities is in the container, not here; that something is mounted there, `references` sees.
+        env = {name: value for name, value in self.env.items() if name != "SSL_CERT_FILE"}
+        done = run(program, *arguments, env={"PATH": os.environ["PATH"]} | env)
         if done.returncode != 0:
             return [f"{self.title}: exit code {done.returncode}: {done.stderr.strip()}"]
         if asked == "--help":
@@ -111,8 +114,12 @@ def check(programs):
     if programs is None:
         raise Unavailable("no programs are built: cargo build --workspace, or --programs DIR")
     problems = []
+    missing = sorted(name for name in containers.programs() - {"healthcheck"} if not (programs / name).is_file())
+    if missing:
+        return [f"there is no {', '.join(missing)} in {programs}: cargo build --workspace, or --programs DIR"]
     found = [*of_compose("plain"), *of_compose("demo")]
-    for rendering in manifests.RENDERINGS:
+    fleets = [*manifests.RENDERINGS, *manifests.EXAMPLES]
+    for rendering in fleets:
         found += of_kubernetes(rendering)
     told, known = set(), set()
     for container in found:
@@ -137,7 +144,7 @@ def check(programs):
         if container.command[0] not in containers.programs()
     ]
     problems += compose_wiring(found)
-    for rendering in manifests.RENDERINGS:
+    for rendering in fleets:
         problems += references.check(rendering, [one for one in found if one.place == rendering])
     return problems + versions() + health()
 
@@ -174,12 +181,28 @@ def compose_wiring(found):
                 problems.append(f"{container.title}: the health check asks port {test[2]}")
         jobs = tools.yaml().safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())["scrape_configs"]
         for job in jobs:
-            named = next((one for one in found if one.place == f"compose {kind}" and one.name == job["job_name"]), None)
+            named = next((one for one in found if one.place == f"compose {kind}" and f"weir-{one.name}" == job["job_name"]), None)
             target = job["dns_sd_configs"][0]
             if named is None or target["names"] != [named.name] or target["port"] not in named.listens():
                 problems.append(f"prometheus.yml: job {job['job_name']} asks {target}")
-        problems += capacity(f"compose {kind}", [one for one in found if one.place == f"compose {kind}"])
-    return problems + capacity("dev", [one for one in found if one.place == "dev"])
+    for place in ("compose plain", "compose demo", *manifests.RENDERINGS, *manifests.EXAMPLES):
+        there = [one for one in found if one.place == place]
+        problems += one_topology(place, there)
+        if place in ("compose plain", "compose demo", "dev"):
+            problems += capacity(place, there)
+    return problems
+
+
+def one_topology(place, found):
+    """The three programs are told the same of the streams."""
+    told = {}
+    for container in found:
+        if container.settings and container.name in ("ingest", "worker", "scheduler"):
+            about = ("WEIR_STREAM_", "WEIR_CLAIMS_", "WEIR_DEAD_", "WEIR_SERVICES")
+            told[container.name] = {name: value for name, value in container.env.items() if name.startswith(about)}
+    if any(one != next(iter(told.values())) for one in told.values()):
+        return [f"{place}: the programs are told different things of the streams: {told}"]
+    return []
 
 
 def capacity(place, found):
@@ -253,7 +276,8 @@ def health():
     for rendering in manifests.RENDERINGS:
         for workload in manifests.documents(rendering):
             for container in workload.get("spec", {}).get("template", {}).get("spec", {}).get("containers", []):
-                if container.get("command", [""])[0].startswith("weir-"):
+                command = container.get("command", [""])[0]
+                if command.startswith("weir-") and command != "weir-loadtest":
                     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
                         wanted.add(container[probe]["httpGet"]["path"])
             for endpoint in workload.get("spec", {}).get("podMetricsEndpoints", []):

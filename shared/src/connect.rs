@@ -1,10 +1,13 @@
 //! Connections to NATS and Redis, made the same way by every service.
 
+mod reach;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{ServerAddr, jetstream};
 use percent_encoding::percent_decode_str;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::config::Fleet;
 
@@ -41,14 +44,23 @@ pub async fn nats_counted(
     name: &str,
 ) -> Result<(async_nats::Client, jetstream::Context, watch::Receiver<u64>), ConnectError> {
     let (connects, counted) = watch::channel(0);
+    let trouble = Arc::new(Notify::new());
+    tokio::spawn(reach::tell(
+        fleet.nats_url.clone(),
+        Arc::clone(&trouble),
+        counted.clone(),
+    ));
     let mut options = async_nats::ConnectOptions::new()
         .name(name)
         .retry_on_initial_connect()
         .connection_timeout(Duration::from_secs(5))
         .ping_interval(Duration::from_secs(10))
         .event_callback(move |event| {
-            if let async_nats::Event::Connected = event {
-                connects.send_modify(|times| *times += 1);
+            match event {
+                async_nats::Event::Connected => connects.send_modify(|times| *times += 1),
+                async_nats::Event::Disconnected => tracing::warn!("the connection to NATS is lost"),
+                async_nats::Event::ClientError(_) => trouble.notify_one(),
+                _ => {}
             }
             std::future::ready(())
         })

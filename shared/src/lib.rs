@@ -6,7 +6,7 @@
 //! 4. What goes wrong is a [`failure::Failure`]: retried on a schedule ([`backoff`]) or a [`dead_letter`].
 //! 5. All of it is one trace ([`telemetry`]), seen in logs, metrics and [`health`].
 //!
-//! Every service reads its settings by [`config`], connects by [`connect`], starts and stops by [`lifecycle`].
+//! Every service reads its settings by [`config`], connects by [`connect`], listens by [`serve`], starts and stops by [`lifecycle`].
 
 pub mod backoff;
 pub mod breaker;
@@ -21,6 +21,7 @@ pub mod health;
 pub mod lifecycle;
 pub mod limiter;
 pub mod schedule;
+pub mod serve;
 #[cfg(feature = "servers")]
 pub mod servers;
 pub mod stored;

@@ -3,6 +3,7 @@
 
 mod logs;
 pub mod propagation;
+mod telling;
 
 use std::fmt;
 use std::str::FromStr;
@@ -21,6 +22,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 pub use logs::LogFormat;
+
+use telling::Telling;
 
 /// Target of the spans that make up an event's trace. They are recorded whatever `WEIR_LOG` says, and no span of a
 /// library is.
@@ -103,7 +106,7 @@ fn provider(service: &'static str) -> Result<SdkTracerProvider, TelemetryError> 
         .with_attribute(KeyValue::new("service.namespace", "weir"))
         .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
         .build();
-    let exporter = opentelemetry_otlp::SpanExporter::builder().build()?;
+    let exporter = Telling::new(opentelemetry_otlp::SpanExporter::builder().build()?);
     // Larger and quicker than the SDK's own figures: bursts of thousands of events must not lose spans. The OTEL_BSP_*
     // variables win where they are set.
     let unset = |name: &str| std::env::var_os(name).is_none();

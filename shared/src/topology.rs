@@ -11,7 +11,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use async_nats::jetstream;
+use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::{self, AckPolicy};
+use async_nats::jetstream::context::CreateStreamErrorKind;
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, RetentionPolicy, Source, StorageType, SubjectTransform,
 };
@@ -225,7 +227,17 @@ async fn ensure_stream(
     let stream = js
         .get_or_create_stream(config.clone())
         .await
-        .map_err(TopologyError::of(format!("stream {name}")))?;
+        .map_err(|error| {
+            let full = matches!(error.kind(), CreateStreamErrorKind::JetStream(refused)
+                if refused.error_code() == ErrorCode::STORAGE_RESOURCES_EXCEEDED);
+            let hint = if full {
+                ": the server reserves what every stream may hold, WEIR_STREAM_MAX_BYTES for each service; lower that or give \
+                 it more storage"
+            } else {
+                ""
+            };
+            TopologyError::of(format!("stream {name}{hint}"))(error)
+        })?;
     let is = &stream.cached_info().config;
     let mut compare = |setting, is: String, should: String| {
         if is != should {

@@ -239,3 +239,26 @@ async fn a_due_retry_waits_while_its_stream_is_full_and_is_not_lost() {
     assert!(bodies.contains(&"late".into()), "{bodies:?}");
     nats.stop().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_server_without_storage_for_a_stream_is_told_by_its_setting() {
+    let World {
+        mut nats,
+        js,
+        service,
+        _dir,
+    } = world().await;
+    let streams = Streams {
+        max_bytes: i64::MAX / 2,
+        ..Default::default()
+    };
+    let refused = topology::ensure(&js, std::slice::from_ref(&service), &streams)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains("WEIR_STREAM_MAX_BYTES for each service"),
+        "{refused}"
+    );
+    nats.stop().await.unwrap();
+}

@@ -34,6 +34,7 @@ use std::future::IntoFuture;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::connection::State;
 use async_nats::jetstream;
 use prometheus_client::registry::Registry;
 use redis::aio::ConnectionManager;
@@ -256,7 +257,10 @@ async fn drain(
     }
     background.close();
     let _ = tokio::time::timeout_at(deadline, background.wait()).await;
-    let _ = tokio::time::timeout_at(deadline, client.flush()).await;
+    // Without a connection there is nobody to wait for.
+    if client.connection_state() == State::Connected {
+        let _ = tokio::time::timeout_at(deadline, client.flush()).await;
+    }
     stopped?;
     Ok(())
 }

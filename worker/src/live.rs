@@ -68,19 +68,32 @@ pub async fn follow(pool: Arc<Pool>, ahead: Duration) -> Result<(), LiveError> {
     let service = &pool.config.service;
     let bucket = topology::limits_bucket(&pool.js, &pool.streams).await?;
     let mut changes = bucket.watch_with_history(service.limits_set()).await?;
+    // Others rely on what was last said, and anybody may have written or deleted it.
+    let mut said = bucket.watch(service.limits_now()).await?;
     // Nothing comes from a watch while nobody has wished anything.
-    let wished = bucket.entry(service.limits_set()).await?;
+    let mut wished = bucket.entry(service.limits_set()).await?;
     answer(&bucket, &pool, ahead, wished.as_ref()).await?;
-    let mut answered = wished.map_or(0, |entry| entry.revision);
-    while let Some(entry) = changes.next().await {
-        let entry = entry?;
-        // A bucket that was deleted and made anew counts from 1 again.
-        if entry.revision != answered {
-            answered = entry.revision;
-            answer(&bucket, &pool, ahead, Some(&entry)).await?;
+    let mut answered = wished.as_ref().map_or(0, |entry| entry.revision);
+    loop {
+        tokio::select! {
+            wish = changes.next() => {
+                let entry = wish.ok_or(LiveError::Ended)??;
+                // A bucket that was deleted and made anew counts from 1 again.
+                if entry.revision != answered {
+                    answered = entry.revision;
+                    answer(&bucket, &pool, ahead, Some(&entry)).await?;
+                    wished = Some(entry);
+                }
+            }
+            word = said.next() => {
+                let entry = word.ok_or(LiveError::Ended)??;
+                if serde_json::from_slice::<Now>(&entry.value).is_err() {
+                    tracing::warn!(%service, revision = entry.revision, "what was said of the limits in force cannot be read; saying it anew");
+                    answer(&bucket, &pool, ahead, wished.as_ref()).await?;
+                }
+            }
         }
     }
-    Err(LiveError::Ended)
 }
 
 async fn answer(

@@ -23,6 +23,15 @@ async fn a_running_worker_takes_up_a_limit_that_is_set_and_tells_it() {
     // What schedulers tell the demand for workers from.
     assert_eq!((before.concurrency, before.timeout), (50, 30_000));
 
+    // Nobody can do without this word for long: overwritten or deleted, it is said again.
+    let bucket = stage.limits().await;
+    let spoilt = bucket.put(http().limits_now(), "nonsense".into()).await;
+    let again = stage.now_since(spoilt.unwrap(), |_| true).await;
+    assert_eq!(again.limits, before.limits);
+    let last = bucket.entry(http().limits_now()).await.unwrap().unwrap().revision;
+    bucket.delete(http().limits_now()).await.unwrap();
+    stage.now_since(last + 1, |_| true).await;
+
     // Two minutes' worth of work at one call a second.
     for n in 0..120 {
         stage.publish(&format!("e-{n}")).await;

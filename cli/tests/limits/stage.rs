@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream;
+use async_nats::jetstream::kv::Store;
 use futures_util::StreamExt;
 use serde_json::Value;
 use shared::config::fleet::Streams;
@@ -138,17 +139,30 @@ impl Stage {
         published.unwrap().await.unwrap();
     }
 
+    /// Where workers say what is in force.
+    pub(super) async fn limits(&self) -> Store {
+        topology::limits_bucket(&self.js, &Streams::default())
+            .await
+            .unwrap()
+    }
+
     /// What a worker says, once it says what is hoped for.
     pub(super) async fn now(&self, hoped: impl Fn(&Now) -> bool) -> Now {
-        let bucket = topology::limits_bucket(&self.js, &Streams::default())
-            .await
-            .unwrap();
+        self.now_since(0, hoped).await
+    }
+
+    /// The same, of what is later than a revision. What is no word of a worker's is passed over.
+    pub(super) async fn now_since(&self, revision: u64, hoped: impl Fn(&Now) -> bool) -> Now {
+        let bucket = self.limits().await;
         let mut said = bucket.watch_with_history(http().limits_now()).await.unwrap();
         let mut last = None;
         let hear = async {
             while let Some(entry) = said.next().await {
-                let now: Now = serde_json::from_slice(&entry.unwrap().value).unwrap();
-                if hoped(&now) {
+                let entry = entry.unwrap();
+                let Ok(now) = serde_json::from_slice::<Now>(&entry.value) else {
+                    continue;
+                };
+                if entry.revision > revision && hoped(&now) {
                     return now;
                 }
                 last = Some(now);

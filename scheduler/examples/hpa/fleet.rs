@@ -130,7 +130,7 @@ impl Fleet {
             at: self.now,
             made: 1,
             last_sequence: self.last_sequence.saturating_sub(behind),
-            messages: self.depth(),
+            delivered: self.last_sequence - self.pending,
             pending: self.pending,
             unacked: self.calls.len() as u64,
         }

@@ -52,8 +52,11 @@ impl ScalingView {
             let (_, scaling) = board.known(&service)?;
             let (unknown, known) = match (board.figures(&service)?, scaling) {
                 (Ok(figures), Ok(scaling)) => (None, Some(ScalingFigures::new(&figures, &scaling))),
+                (Ok(figures), Err(why)) => {
+                    let unknown = figures.worker_demand_milli.err();
+                    (Some(unknown.map_or(why, |unknown| unknown.to_string())), None)
+                }
                 (Err(unknown), _) => (Some(unknown.to_string()), None),
-                (Ok(_), Err(why)) => (Some(why), None),
             };
             Some(Self {
                 service: service.to_string(),
@@ -71,7 +74,7 @@ impl ScalingFigures {
         Self {
             recommended_workers: scaling.advice.workers,
             load: scaling.advice.load,
-            worker_demand: figures.worker_demand_milli as f64 / 1_000.0,
+            worker_demand: scaling.demand.milli as f64 / 1_000.0,
             bound: scaling.demand.bound.as_str().to_owned(),
             arrivals_per_second: load.arrivals,
             service_time_seconds: load.service_time,

@@ -1,6 +1,8 @@
 //! The certificate that this replica shows, read again when its files change: certificates are renewed under running
 //! processes, and an aggregator that meets an expired one takes the whole API for broken.
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -9,7 +11,6 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use tokio::io::AsyncReadExt;
 use tokio::time::MissedTickBehavior;
 
 /// Pause between two looks at the files. The kubelet itself takes up to a minute to bring a new secret.
@@ -35,7 +36,7 @@ pub enum BadCertificate {
         /// Which.
         path: PathBuf,
         /// Why.
-        error: std::io::Error,
+        error: io::Error,
     },
     /// A file does not hold what it should.
     #[error("{} holds no {what} that can be used: {why}", path.display())]
@@ -62,8 +63,8 @@ pub struct Certificate {
 
 impl Certificate {
     /// Reads the files for the first time.
-    pub async fn read(files: Files) -> Result<Self, BadCertificate> {
-        let contents = files.contents().await?;
+    pub fn read(files: Files) -> Result<Self, BadCertificate> {
+        let contents = files.contents()?;
         Ok(Self {
             current: RwLock::new(Arc::new(files.parse(&contents)?)),
             read: RwLock::new(contents),
@@ -97,7 +98,15 @@ impl Certificate {
 
     /// Looks at the files once; whether they had changed and are in use.
     pub async fn look(&self) -> Result<bool, BadCertificate> {
-        let contents = self.files.contents().await?;
+        let files = self.files.clone();
+        // File systems may hang, and other tasks must not.
+        let contents = tokio::task::spawn_blocking(move || files.contents()).await;
+        let contents = contents.unwrap_or_else(|error| {
+            Err(BadCertificate::Unreadable {
+                path: self.files.certificate.clone(),
+                error: error.into(),
+            })
+        })?;
         if *self.read.read().unwrap_or_else(PoisonError::into_inner) == contents {
             return Ok(false);
         }
@@ -116,8 +125,31 @@ impl ResolvesServerCert for Certificate {
 }
 
 impl Files {
-    async fn contents(&self) -> Result<Contents, BadCertificate> {
-        Ok((bytes(&self.certificate).await?, bytes(&self.key).await?))
+    /// Whether each of them can be read, and both go together: everything that is wrong, with the file that it is about.
+    pub fn check(&self) -> Vec<(PathBuf, BadCertificate)> {
+        let read = (bytes(&self.certificate), bytes(&self.key));
+        let (certificate, key) = match read {
+            (Ok(certificate), Ok(key)) => (certificate, key),
+            (certificate, key) => {
+                let bad = [(&self.certificate, certificate.err()), (&self.key, key.err())];
+                return bad
+                    .into_iter()
+                    .filter_map(|(path, error)| Some((path.clone(), error?)))
+                    .collect();
+            }
+        };
+        match self.parse(&(certificate, key)) {
+            Ok(_) => Vec::new(),
+            Err(error) => {
+                let (BadCertificate::Unreadable { path, .. } | BadCertificate::Unusable { path, .. }) =
+                    &error;
+                vec![(path.clone(), error)]
+            }
+        }
+    }
+
+    fn contents(&self) -> Result<Contents, BadCertificate> {
+        Ok((bytes(&self.certificate)?, bytes(&self.key)?))
     }
 
     fn parse(&self, (certificate, key): &Contents) -> Result<CertifiedKey, BadCertificate> {
@@ -141,17 +173,20 @@ impl Files {
     }
 }
 
-async fn bytes(path: &Path) -> Result<Vec<u8>, BadCertificate> {
-    let read = async {
+fn bytes(path: &Path) -> Result<Vec<u8>, BadCertificate> {
+    let read = || {
+        // Opening a pipe waits for somebody who writes.
+        if !std::fs::metadata(path)?.is_file() {
+            return Err(io::Error::other("no regular file"));
+        }
         let mut read = Vec::new();
-        let file = tokio::fs::File::open(path).await?;
-        file.take(MOST_BYTES + 1).read_to_end(&mut read).await?;
+        File::open(path)?.take(MOST_BYTES + 1).read_to_end(&mut read)?;
         if read.len() as u64 > MOST_BYTES {
-            return Err(std::io::Error::other(format!("larger than {MOST_BYTES} bytes")));
+            return Err(io::Error::other(format!("larger than {MOST_BYTES} bytes")));
         }
         Ok(read)
     };
-    read.await.map_err(|error| BadCertificate::Unreadable {
+    read().map_err(|error| BadCertificate::Unreadable {
         path: path.to_owned(),
         error,
     })

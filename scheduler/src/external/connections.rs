@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::extract::Request;
 use axum::middleware::{self, Next};
 use axum::{Extension, Router};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
@@ -18,8 +18,9 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::ResolvesServerCert;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
+use shared::serve::{Bounds, accept, builder};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -27,24 +28,19 @@ use tokio_util::sync::CancellationToken;
 
 use super::front_proxy::Peer;
 
-/// Most connections at once. The API servers of a cluster hold a few each, and every probe one for a moment.
-const MOST_CONNECTIONS: usize = 512;
+/// The API servers of a cluster hold a few connections each, and every probe one for a moment. The aggregator closes an
+/// idle one after 90 s. Each group of a user is a header of its own.
+const BOUNDS: Bounds = Bounds {
+    connections: 512,
+    silence: Duration::from_secs(120),
+    head: 256 * 1024,
+    headers: 2_000,
+    streams: 250,
+};
 /// Longest time of a handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long a connection may be silent, and how long the head of a request may take. Above the 90 s after which the
-/// aggregator closes an idle connection, so that it does that first and no request meets a closed one.
-const SILENCE: Duration = Duration::from_secs(120);
-/// The same for whoever shows no certificate: probes, which ask at once, and nobody else who is to be answered.
+/// How long whoever shows no certificate may be silent: probes ask at once, and nobody else is to be answered.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Most bytes of a request's head: each group of a user is a header of its own.
-const MAX_HEAD: usize = 256 * 1024;
-/// Most headers of an HTTP/1 request.
-const MAX_HEADERS: usize = 2_000;
-/// Most requests at once on one HTTP/2 connection.
-const MAX_STREAMS: u32 = 250;
-/// Pause after the listener failed, most likely for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
 /// Serves connections until `stop`, then lets requests in flight finish for `grace` at most. Each request carries the
 /// certificates of whoever sends it as an extension, [`Peer`].
 pub async fn serve(
@@ -55,9 +51,9 @@ pub async fn serve(
     grace: Duration,
 ) -> Result<(), rustls::Error> {
     let acceptor = TlsAcceptor::from(Arc::new(tls(certificate)?));
-    let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let places = BOUNDS.places();
     let graceful = GracefulShutdown::new();
-    let server = Arc::new(builder());
+    let server = Arc::new(builder(BOUNDS));
     let mut connections = JoinSet::new();
     while let Some((stream, place)) = stop.run_until_cancelled(accept(&listener, &places)).await {
         while connections.try_join_next().is_some() {}
@@ -92,7 +88,7 @@ async fn connection(
         Some(Ok(shaken)) => shaken.map_err(|error| error.to_string())?,
     };
     let peer: Peer = stream.get_ref().1.peer_certificates().unwrap_or_default().into();
-    let patience = if peer.is_empty() { PATIENCE } else { SILENCE };
+    let patience = if peer.is_empty() { PATIENCE } else { BOUNDS.silence };
     // Told by requests and not by bytes: neither the wait for the first one nor a peer that only answers pings has a
     // limit in the library.
     let (asked, mut asks) = watch::channel(0_u64);
@@ -115,39 +111,6 @@ async fn connection(
             ended = &mut served => return ended.map_err(|error| error.to_string()),
             quiet = timeout(patience, asks.changed()) => if quiet.is_err() {
                 return Err("nothing was asked for too long".into());
-            }
-        }
-    }
-}
-
-fn builder() -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(SILENCE)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(SILENCE)
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(MAX_HEAD as u32);
-    builder
-}
-
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
-    loop {
-        // The place first: what is not accepted waits in the kernel's backlog, and costs nothing here.
-        let Ok(place) = Arc::clone(places).acquire_owned().await else {
-            return std::future::pending().await;
-        };
-        match listener.accept().await {
-            Ok((stream, _)) => return (stream, place),
-            Err(error) => {
-                tracing::warn!(%error, "a connection was not accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }

@@ -31,15 +31,28 @@ pub struct Item {
 /// them up, and a sum without it would be too small.
 pub fn select(board: &Board, figure: Figure, selector: &Selector) -> Result<Vec<Item>, Unknown> {
     let services = board.services().into_iter();
-    let chosen = services.filter(|service| selector.holds(&labels(service)));
+    let chosen: Vec<_> = services
+        .filter(|service| selector.holds(&labels(service)))
+        .collect();
+    if chosen.is_empty() {
+        // No error by the rules of the API, and no autoscaler scales down on it: somebody has to hear of it.
+        tracing::warn!(
+            metric = figure.name(),
+            ?selector,
+            "asked for the figures of no service of this fleet: WEIR_SERVICES, or the selector of an autoscaler"
+        );
+    }
     chosen
+        .into_iter()
         .filter_map(|service| {
             let figures = board.figures(&service)?;
-            Some(figures.map(|figures| Item {
-                figure,
-                value: quantity(figures.milli(figure)),
-                at: seconds(figures.at),
-                service,
+            Some(figures.and_then(|figures| {
+                Ok(Item {
+                    figure,
+                    value: quantity(figures.milli(figure)?),
+                    at: seconds(figures.at),
+                    service,
+                })
             }))
         })
         .collect()

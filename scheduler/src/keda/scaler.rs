@@ -15,7 +15,7 @@ use super::proto::{
 };
 use super::trigger::Trigger;
 use crate::board::Board;
-use crate::figures::{Figure, Figures};
+use crate::figures::{Figure, Figures, Unknown};
 
 /// Answers from the board.
 #[derive(Debug)]
@@ -39,7 +39,11 @@ fn figures(board: &Board, trigger: &Trigger) -> Result<Figures, Status> {
     board
         .figures(service)
         .ok_or_else(|| Status::not_found(format!("the fleet has no service {service}")))?
-        .map_err(|unknown| Status::unavailable(unknown.to_string()))
+        .map_err(|unknown| unavailable(&unknown))
+}
+
+fn unavailable(unknown: &Unknown) -> Status {
+    Status::unavailable(unknown.to_string())
 }
 
 /// Whether anything is left to do. What does not wait yet, such as a retry, wakes nobody before its time.
@@ -118,7 +122,10 @@ impl ExternalScaler for Scaler {
                 trigger.figure.name()
             )));
         }
-        let milli = self.figures(&trigger)?.milli(trigger.figure);
+        let milli = self
+            .figures(&trigger)?
+            .milli(trigger.figure)
+            .map_err(|unknown| unavailable(&unknown))?;
         let value = MetricValue {
             metric_name,
             metric_value: i64::try_from(milli.div_ceil(1_000)).unwrap_or(i64::MAX),

@@ -22,7 +22,8 @@ pub(super) struct Trigger {
 }
 
 impl Trigger {
-    /// Reads `service`, `metric` and `target`. Other keys are KEDA's own.
+    /// Reads `service`, `metric` and `target`. Other keys are KEDA's own, except those that look like a misspelt one of
+    /// these.
     pub(super) fn read(metadata: &HashMap<String, String>) -> Result<Self, Status> {
         let bad = |what: String| Status::invalid_argument(what);
         let get = |key: &str| {
@@ -31,6 +32,12 @@ impl Trigger {
                 .map(|value| value.trim())
                 .filter(|value| !value.is_empty())
         };
+        for key in metadata.keys() {
+            let near = |ours: &&&str| (1..=2).contains(&strsim::levenshtein(ours, key));
+            if let Some(ours) = ["service", "metric", "target"].iter().find(near) {
+                return Err(bad(format!("{key} is no key of a trigger: did you mean {ours}?")));
+            }
+        }
         let service = get("service").ok_or_else(|| {
             bad("service is missing from the trigger's metadata: which service is scaled".into())
         })?;
@@ -96,6 +103,12 @@ mod tests {
         for (pairs, says) in [
             (&[][..], "service is missing"),
             (&[("service", "Git Hub")], "service must be"),
+            (&[("services", "github")], "did you mean service?"),
+            (
+                &[("service", "github"), ("Metric", "weir_queue_depth")],
+                "did you mean metric?",
+            ),
+            (&[("service", "github"), ("traget", "5")], "did you mean target?"),
             (
                 &[("service", "github"), ("metric", "depth")],
                 "metric is none of ours",

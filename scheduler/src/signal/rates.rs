@@ -18,8 +18,8 @@ pub struct Sample {
     pub made: i128,
     /// Sequence of the last message that came.
     pub last_sequence: u64,
-    /// Messages in the stream.
-    pub messages: u64,
+    /// Deliveries that workers have got, repeated ones included.
+    pub delivered: u64,
     /// Messages that no worker holds.
     pub pending: u64,
     /// Messages that workers hold.
@@ -36,7 +36,7 @@ pub struct Rates {
     since: Duration,
     span: f64,
     arrived: f64,
-    completed: f64,
+    ended: f64,
     /// Messages held, times how long.
     held: f64,
     service_time: Option<f64>,
@@ -51,7 +51,7 @@ impl Rates {
             since: Duration::ZERO,
             span: 0.0,
             arrived: 0.0,
-            completed: 0.0,
+            ended: 0.0,
             held: 0.0,
             service_time: None,
         }
@@ -61,7 +61,14 @@ impl Rates {
     /// anew, or one that is not later than the one before, until three quarters of the longest gap have been seen again.
     /// What piled up while nobody looked comes at once, and is no rate.
     pub fn look(&mut self, sample: Sample) -> Option<Load> {
-        let previous = self.previous.replace(sample);
+        let previous = self.previous.take();
+        // What a new leader does not know yet came before, and comes no second time when it does.
+        let known = previous.filter(|previous| previous.made == sample.made);
+        let last_sequence = known.map_or(0, |previous| previous.last_sequence);
+        self.previous = Some(Sample {
+            last_sequence: last_sequence.max(sample.last_sequence),
+            ..sample
+        });
         let follows = previous.filter(|previous| {
             previous.made == sample.made
                 && previous.last_sequence <= sample.last_sequence
@@ -70,28 +77,29 @@ impl Rates {
         });
         let Some(previous) = follows else {
             // What an attempt takes does not change with the stream; how many come does.
-            (self.span, self.arrived, self.completed, self.held) = (0.0, 0.0, 0.0, 0.0);
+            (self.span, self.arrived, self.ended, self.held) = (0.0, 0.0, 0.0, 0.0);
             self.since = sample.at;
             return None;
         };
         let span = sample.at.saturating_sub(previous.at).as_secs_f64();
         let arrived = sample.last_sequence - previous.last_sequence;
-        // What came and is not there any more is done, by whatever way it went.
-        let completed = previous
-            .messages
-            .saturating_add(arrived)
-            .saturating_sub(sample.messages);
+        // What was handed out and is held no more has ended, in whatever way. Messages that were purged were never handed
+        // out. A consumer that was made anew counts from 1 again.
+        let ended = previous
+            .unacked
+            .saturating_add(sample.delivered.saturating_sub(previous.delivered))
+            .saturating_sub(sample.unacked);
         let held = f64::midpoint(previous.unacked as f64, sample.unacked as f64) * span;
         let kept = (-span / MEMORY.as_secs_f64()).exp();
         self.span = self.span * kept + span;
         self.arrived = self.arrived * kept + arrived as f64;
-        self.completed = self.completed * kept + completed as f64;
+        self.ended = self.ended * kept + ended as f64;
         self.held = self.held * kept + held;
         if sample.at.saturating_sub(self.since) < self.longest_gap * 3 / 4 {
             return None;
         }
-        if self.completed >= ENOUGH {
-            self.service_time = Some(self.held / self.completed);
+        if self.ended >= ENOUGH {
+            self.service_time = Some(self.held / self.ended);
         }
         Some(Load {
             arrivals: self.arrived / self.span,

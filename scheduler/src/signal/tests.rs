@@ -124,13 +124,13 @@ fn an_attempt_takes_no_longer_than_it_may() {
     assert_eq!(stuck, (3.0, Bound::Load));
 }
 
-fn sample(at: f64, last: u64, messages: u64, unacked: u64) -> Sample {
+fn sample(at: f64, last: u64, delivered: u64, pending: u64, unacked: u64) -> Sample {
     Sample {
         at: Duration::from_secs_f64(at),
         made: 1,
         last_sequence: last,
-        messages,
-        pending: messages - unacked,
+        delivered,
+        pending,
         unacked,
     }
 }
@@ -138,15 +138,31 @@ fn sample(at: f64, last: u64, messages: u64, unacked: u64) -> Sample {
 #[test]
 fn rates_are_those_of_the_queue() {
     let mut rates = Rates::new(Duration::from_secs(20));
-    assert_eq!(rates.look(sample(0.0, 0, 0, 0)), None);
+    assert_eq!(rates.look(sample(0.0, 0, 0, 0, 0)), None);
     // 10 a second come, 10 a second go, 20 are held: each takes 2 s.
     let mut last = None;
     for n in 1..=60 {
-        last = rates.look(sample(f64::from(n) * 5.0, u64::from(n as u32) * 50, 20, 20));
+        let come = u64::from(n as u32) * 50;
+        last = rates.look(sample(f64::from(n) * 5.0, come, come, 0, 20));
     }
     let seen = last.unwrap();
     assert!((seen.arrivals - 10.0).abs() < 0.01, "{seen:?}");
     assert!((seen.service_time.unwrap() - 2.0).abs() < 0.05, "{seen:?}");
+}
+
+#[test]
+fn messages_that_are_purged_are_no_attempts() {
+    let mut rates = Rates::new(Duration::from_secs(20));
+    let mut time = |n: u32, pending, unacked| {
+        let ended = u64::from(n) * 5;
+        let look = sample(f64::from(n) * 5.0, 100_000, ended + unacked, pending, unacked);
+        rates.look(look).and_then(|load| load.service_time)
+    };
+    // One attempt a second ends, 10 are held.
+    let before = (0..60).map(|n| time(n, 90_000, 10)).last().flatten().unwrap();
+    assert!((before - 10.0).abs() < 0.1, "{before}");
+    let after = time(60, 0, 10).unwrap();
+    assert!((after - before).abs() < 0.1, "{after}");
 }
 
 #[test]
@@ -155,15 +171,18 @@ fn a_stream_made_anew_a_gap_and_a_clock_that_stands_still_begin_anew() {
     // Nothing is told before looks of 15 s.
     let begun = [(0.0, 1_000), (5.0, 1_100), (10.0, 1_200)];
     for (at, last) in begun {
-        assert_eq!(rates.look(sample(at, last, 10, 10)), None);
+        assert_eq!(rates.look(sample(at, last, last, 0, 10)), None);
     }
-    let time = rates.look(sample(15.0, 1_300, 10, 10)).unwrap().service_time;
+    let time = rates
+        .look(sample(15.0, 1_300, 1_300, 0, 10))
+        .unwrap()
+        .service_time;
     assert!(time.is_some());
     // Counts from 1 again.
     let anew = |at: u64, last_sequence| Sample {
         made: 2,
         at: Duration::from_secs(at),
-        ..sample(0.0, last_sequence, last_sequence, 0)
+        ..sample(0.0, last_sequence, 0, last_sequence, 0)
     };
     for (at, last) in [(20, 5), (25, 10), (30, 15)] {
         assert_eq!(rates.look(anew(at, last)), None);
@@ -275,15 +294,14 @@ proptest! {
     /// Whatever the server says, in whatever order.
     #[test]
     fn rates_are_never_negative_nor_beyond_what_was_seen(
-        looks in proptest::collection::vec((0..60_000_u64, 0..3_i128, 0..5_000_u64, 0..5_000_u64, 0..200_u64), 1..60),
+        looks in proptest::collection::vec((0..60_000_u64, 0..3_i128, 0..5_000_u64, 0..5_000_u64, 0..5_000_u64, 0..200_u64), 1..60),
     ) {
         let mut rates = Rates::new(Duration::from_secs(20));
         let mut fastest = 0.0_f64;
         let mut previous: Option<Sample> = None;
-        for (at, made, last_sequence, messages, unacked) in looks {
+        for (at, made, last_sequence, delivered, pending, unacked) in looks {
             let sample = Sample {
-                at: Duration::from_millis(at), made, last_sequence, messages,
-                pending: messages.saturating_sub(unacked), unacked,
+                at: Duration::from_millis(at), made, last_sequence, delivered, pending, unacked,
             };
             if let Some(before) = previous.filter(|before| before.at < sample.at) {
                 let span = sample.at.abs_diff(before.at).as_secs_f64();

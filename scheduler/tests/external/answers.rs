@@ -220,7 +220,7 @@ async fn a_renewed_certificate_is_shown() {
 async fn half_a_pair_is_not_taken_and_says_nothing_of_the_key() {
     let stage = Stage::new().await;
     let files = stage.files.clone();
-    let certificate = Certificate::read(files.clone()).await.unwrap();
+    let certificate = Certificate::read(files.clone()).unwrap();
     assert!(!certificate.look().await.unwrap(), "nothing has changed");
     let renewed = stage.serving.server(HOST);
     for (path, text, told) in [

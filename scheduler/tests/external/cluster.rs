@@ -128,7 +128,7 @@ impl Cluster {
     pub(crate) async fn listen_tls(&self, files: Files) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
-        let certificate = Arc::new(Certificate::read(files).await.unwrap());
+        let certificate = Arc::new(Certificate::read(files).unwrap());
         let (router, stop) = (self.router(), CancellationToken::new());
         tokio::spawn(async move {
             let served = connections::serve(listener.into(), certificate, router, stop, Duration::ZERO);

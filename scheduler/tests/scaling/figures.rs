@@ -113,7 +113,22 @@ async fn workers_are_called_for_as_load_and_quota_have_it() {
     say(&js, &fleet, 1, "1 per minute, burst 1").await;
     eventually("quota", SOON, || async {
         let known = replica.scaling("github").await.unwrap();
-        known.worker_demand <= 1.0 && known.bound == "floor"
+        known.worker_demand <= 1.0 && known.bound == "quota"
+    })
+    .await;
+    // Somebody overwrites what the workers say: how many are useful is not known any more, and what waits is.
+    let limits = topology::limits_bucket(&js, &fleet.streams).await.unwrap();
+    let github = Service::new("github").unwrap();
+    limits.put(github.limits_now(), "nonsense".into()).await.unwrap();
+    eventually("no demand is told", SOON, || async {
+        replica.metric("github", "weir_worker_demand").await == Err(Code::Unavailable)
+    })
+    .await;
+    assert!(replica.metric("github", "weir_queue_depth").await.unwrap() > 0.0);
+    assert_eq!(replica.active("github").await, Ok(true));
+    say(&js, &fleet, 1, "1 per minute, burst 1").await;
+    eventually("a demand again", SOON, || async {
+        replica.metric("github", "weir_worker_demand").await == Ok(1.0)
     })
     .await;
     let metrics = replica.get("/metrics").await.1;
@@ -206,8 +221,14 @@ async fn what_is_not_known_is_an_error_and_never_zero_or_false() {
         replica.metric("github", "weir_queue_depth").await == Ok(1.0)
     })
     .await;
-    let known = replica.scaling("github").await.unwrap();
-    assert!((0.0..50.0).contains(&known.arrivals_per_second), "{known:?}");
+    // Rates take a few looks more than depths.
+    eventually("rates", SOON, || async {
+        replica.scaling("github").await.is_some_and(|known| {
+            assert!((0.0..50.0).contains(&known.arrivals_per_second), "{known:?}");
+            true
+        })
+    })
+    .await;
 
     nats.kill().await.unwrap();
     eventually("unknown", SOON, || async {

@@ -1,5 +1,6 @@
 //! The settings that every service of the fleet reads, so that all of them see the same streams.
 
+use std::io::Read;
 use std::time::Duration;
 
 use super::reader::Reader;
@@ -88,6 +89,16 @@ impl Fleet {
                     .join(",")
             },
         );
+        // Every library that needs it reads it by itself, and some say nothing when it cannot be read.
+        if let Some(path) = reader.raw_path("SSL_CERT_FILE")
+            && let Err(error) = std::fs::File::open(&path).and_then(|mut file| file.read(&mut [0]))
+        {
+            let path = path.to_string_lossy();
+            reader.problem(
+                "SSL_CERT_FILE",
+                format!("names {path:?}, which cannot be read: {error}"),
+            );
+        }
         let services = reader.list("WEIR_SERVICES", Self::DEFAULT_SERVICES, |name| {
             Service::new(name).map_err(|e| e.to_string())
         });

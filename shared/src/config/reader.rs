@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::{self, Display};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -108,6 +109,12 @@ impl<'e> Reader<'e> {
                 None
             }
         }
+    }
+
+    /// A path in a variable that is none of ours.
+    pub fn raw_path(&self, name: &str) -> Option<PathBuf> {
+        let path = self.environment.raw(name).filter(|value| !is_blank(value))?;
+        Some(path.into())
     }
 
     /// Settings that begin like this are for another process of the fleet, which checks them.
@@ -282,7 +289,9 @@ impl<'e> Reader<'e> {
             let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
             let foreign = self.foreign.iter().any(|prefix| name.starts_with(prefix));
             let ours = starts(own) && !foreign || name.starts_with("WEIR_") && !starts(&FAMILIES);
-            if ours && !self.asked.contains(&name) {
+            // Empty is as if not set, here too.
+            let set = self.environment.raw(&name).is_some_and(|value| !is_blank(&value));
+            if ours && set && !self.asked.contains(&name) {
                 let length = name.chars().count();
                 let near = self
                     .asked
@@ -292,6 +301,9 @@ impl<'e> Reader<'e> {
                     .min();
                 let hint = match near {
                     Some((distance, near)) if distance <= MISSPELT => format!(": did you mean {near}?"),
+                    _ if name.starts_with("WEIR_SERVICE_") => {
+                        ": WEIR_SERVICES names no service that has it".to_owned()
+                    }
                     _ => String::new(),
                 };
                 self.problem(&name, format!("is unknown{hint}"));

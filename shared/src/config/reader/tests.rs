@@ -162,7 +162,8 @@ fn what_is_told_and_shown_is_one_short_line() {
     let env = environment(&[
         ("WEIR_A", &value),
         ("WEIR_B", "5\n6"),
-        (&"WEIR_A".repeat(9_000), ""),
+        (&"WEIR_A".repeat(9_000), "set"),
+        ("WEIR_ABSENT", " "),
     ]);
     let mut reader = Reader::new(&env);
     reader.with("WEIR_A", (), |text| Err(text.to_owned()), |()| String::new());

@@ -15,31 +15,45 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// How long a connection may be silent, and how long the head of a request may take. Above the 60 s after which
-/// common load balancers close an idle connection, so that they do it first and no request meets a closed one.
-const SILENCE: Duration = Duration::from_secs(75);
-/// Most bytes of a request's head; also the read buffer of an HTTP/1 connection.
-const MAX_HEAD: usize = 64 * 1024;
-/// Most headers of an HTTP/1 request.
-const MAX_HEADERS: usize = 100;
-/// Most requests at once on one HTTP/2 connection.
-const MAX_STREAMS: u32 = 250;
+/// How many connections there may be, and what each of them may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Most connections at once; what is above waits in the kernel's backlog.
+    pub connections: usize,
+    /// How long it may be silent, and how long the head of a request may take. To be longer than what whoever connects
+    /// allows an idle connection, so that they close it first and no request meets a closed one.
+    pub silence: Duration,
+    /// Most bytes of a request's head; also the read buffer of an HTTP/1 connection.
+    pub head: u32,
+    /// Most headers of an HTTP/1 request.
+    pub headers: usize,
+    /// Most requests at once on one HTTP/2 connection.
+    pub streams: u32,
+}
+
 /// Pause after the listener failed, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves connections until `stop`, at most `most` at once; then lets requests in flight finish. `false` when some
+impl Bounds {
+    /// A place for each connection.
+    pub fn places(self) -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(self.connections.min(Semaphore::MAX_PERMITS)))
+    }
+}
+
+/// Serves connections until `stop`, counted in `open`; then lets requests in flight finish. `false` when some
 /// were still at work `grace` after `stop`; they are dropped.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    most: usize,
+    bounds: Bounds,
     open: Gauge,
     stop: CancellationToken,
     grace: Duration,
 ) -> bool {
-    let places = Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
+    let places = bounds.places();
     let graceful = GracefulShutdown::new();
-    let server = Arc::new(builder());
+    let server = Arc::new(builder(bounds));
     let mut connections = JoinSet::new();
     while let Some((stream, place)) = stop.run_until_cancelled(accept(&listener, &places)).await {
         while connections.try_join_next().is_some() {}
@@ -50,7 +64,7 @@ pub async fn serve(
         let (server, watcher, stop) = (Arc::clone(&server), graceful.watcher(), stop.clone());
         connections.spawn(async move {
             let _open = open;
-            connection(&server, stream, service, watcher, &stop).await;
+            connection(&server, stream, bounds.silence, service, watcher, &stop).await;
         });
     }
     drop(listener);
@@ -59,24 +73,26 @@ pub async fn serve(
         .is_ok()
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
+/// Connections of HTTP/1 and HTTP/2 within `bounds`.
+pub fn builder(bounds: Bounds) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(SILENCE)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD);
+        .header_read_timeout(bounds.silence)
+        .max_headers(bounds.headers)
+        .max_buf_size(bounds.head as usize);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(SILENCE)
-        .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(MAX_HEAD as u32);
+        .keep_alive_interval(bounds.silence)
+        .max_concurrent_streams(bounds.streams)
+        .max_header_list_size(bounds.head);
     builder
 }
 
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+/// The next connection, when there is a place for it.
+pub async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
     loop {
         // The place first: what is not accepted waits in the kernel's backlog, and costs nothing here.
         let Ok(place) = Arc::clone(places).acquire_owned().await else {
@@ -95,12 +111,13 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, 
 async fn connection(
     server: &auto::Builder<TokioExecutor>,
     stream: TcpStream,
+    silence: Duration,
     service: TowerToHyperService<Router>,
     watcher: Watcher,
     stop: &CancellationToken,
 ) {
     // The protocol is told from the first bytes, and nothing else bounds the wait for them.
-    let spoken = tokio::time::timeout(SILENCE, stream.readable());
+    let spoken = tokio::time::timeout(silence, stream.readable());
     if !matches!(stop.run_until_cancelled(spoken).await, Some(Ok(Ok(())))) {
         return;
     }
