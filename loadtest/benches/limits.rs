@@ -255,9 +255,10 @@ impl Case<'_> {
         let events = calls as usize * periods * 11 / 10 + 2_000;
         let subject = format!("events.{service}");
         let mut acks = FuturesUnordered::new();
-        for _ in 0..events {
+        for n in 0..events {
             let event = Event {
-                data: Data::json(r#"{"path":"/user"}"#),
+                // What was asked before would cost nothing.
+                data: Data::json(format!(r#"{{"path":"/users/u{n}"}}"#)),
                 ..Event::new(EventId::generate(), "call")
             };
             let ack = js.publish(subject.clone(), wire::encode(&event)).await.unwrap();

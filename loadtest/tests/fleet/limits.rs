@@ -31,9 +31,9 @@ fn fifty_in_any_second() -> ProviderConfig {
     limits
 }
 
-/// Work for `github`.
+/// Work for `github`. What was asked before would cost nothing: every call asks for something else.
 fn reads(count: usize) -> impl Iterator<Item = Event> {
-    calls(count, &json!({"path": "/user"}))
+    (0..count).flat_map(|n| calls(1, &json!({"path": format!("/users/u{n}")})))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,12 +41,12 @@ async fn two_workers_under_one_bucket_never_break_the_limit() {
     let mut world = World::new(fifty_in_any_second(), &FIFTY).await;
     let ingest = world.fleet.start("ingest").await.unwrap();
     // More than ten seconds' worth of work, so that both workers are always at the limit.
-    for _ in 0..450 {
+    for n in 0..450 {
         world
             .event(
                 &ingest,
                 "github",
-                &json!({"v": 1, "type": "call", "data": {"path": "/user"}}),
+                &json!({"v": 1, "type": "call", "data": {"path": format!("/users/u{n}")}}),
             )
             .await;
     }
@@ -82,12 +82,12 @@ async fn waiting_for_quota_uses_up_no_attempt() {
     let mut world = World::new(limits, &settings).await;
     let ingest = world.fleet.start("ingest").await.unwrap();
     let mut worker = world.fleet.start("worker").await.unwrap();
-    for _ in 0..12 {
+    for n in 0..12 {
         world
             .event(
                 &ingest,
                 "github",
-                &json!({"v": 1, "type": "call", "data": {"path": "/user"}}),
+                &json!({"v": 1, "type": "call", "data": {"path": format!("/users/u{n}")}}),
             )
             .await;
     }

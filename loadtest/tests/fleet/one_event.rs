@@ -106,10 +106,11 @@ async fn a_delivery_sent_three_times_has_one_effect_even_after_the_server_forgot
     let mut worker = world.fleet.start("worker").await.unwrap();
     let delivery = "0b989ba4-242f-11e5-81e1-c7b6966d2516";
     let id = format!("github:{delivery}");
-    for _ in 0..2 {
+    // Kept, and known to be kept.
+    for status in [202, 200] {
         assert_eq!(
             world.webhook(&ingest, delivery, issue_opened()).await.status(),
-            202
+            status
         );
     }
     world.result(&id).await;
