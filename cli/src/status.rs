@@ -209,8 +209,8 @@ fn table(
             figure(totals.map(|t| t.pending)),
             figure(totals.map(|t| t.unacked)),
             oldest,
-            figure(totals.map(|t| t.retrying)),
-            figure(totals.map(|t| t.dead)),
+            figure(totals.and_then(|t| t.retrying)),
+            figure(totals.and_then(|t| t.dead)),
             count(last.map(|l| l.done)),
             count(last.map(|l| l.dead)),
             match (view.state, view.observation_age_seconds) {

@@ -58,10 +58,10 @@ pub struct Totals {
     pub waiting: u64,
     /// Of the unacked ones, those that were delivered more than once.
     pub redelivered: u64,
-    /// Retries that wait for their time.
-    pub retrying: u64,
-    /// Dead letters.
-    pub dead: u64,
+    /// Retries that wait for their time; `None` when they could not be counted.
+    pub retrying: Option<u64>,
+    /// Dead letters; `None` when they could not be counted.
+    pub dead: Option<u64>,
     /// Age of the oldest message that waited when this was read; `None` when none did.
     pub oldest_age_seconds: Option<f64>,
 }

@@ -12,7 +12,7 @@ use crate::observe::Observation;
 use crate::signal::Scaling;
 
 /// After how many intervals without a new observation the last one is stale.
-const FRESH_INTERVALS: u32 = 3;
+pub(crate) const FRESH_INTERVALS: u32 = 3;
 
 /// What one replica knows.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub struct Board {
     fresh_for: Duration,
     /// `None` until a service was observed for the first time.
     latest: RwLock<BTreeMap<Service, Option<Entry>>>,
-    /// Told of every round of observations.
+    /// Told of every look.
     rounds: watch::Sender<u64>,
 }
 
@@ -65,23 +65,29 @@ impl Board {
         }
     }
 
-    /// Takes a new observation and the workers that it calls for, or why they cannot be told.
-    pub fn put(&self, service: Service, observation: Observation, scaling: Result<Scaling, String>) {
+    /// Takes a new observation that was asked for `at` a time, and the workers that it calls for, or why they cannot be told.
+    pub fn put(
+        &self,
+        service: &Service,
+        observation: Observation,
+        scaling: Result<Scaling, String>,
+        at: Instant,
+    ) {
         let mut latest = self.latest.write().unwrap_or_else(PoisonError::into_inner);
         let entry = Entry {
             observation,
             scaling,
-            at: Instant::now(),
+            at,
         };
-        latest.insert(service, Some(entry));
+        latest.insert(service.clone(), Some(entry));
     }
 
-    /// Tells those that wait for it that all services were looked at, whether they could be observed or not.
+    /// Tells those that wait for it that a service was looked at, whether it could be observed or not.
     pub fn looked(&self) {
         self.rounds.send_modify(|round| *round += 1);
     }
 
-    /// Changes whenever all services were looked at.
+    /// Changes whenever a service was looked at.
     pub fn rounds(&self) -> watch::Receiver<u64> {
         self.rounds.subscribe()
     }
@@ -140,12 +146,12 @@ mod tests {
         assert!(board.fresh().unwrap_err().contains("http was never observed"));
         let observation = Observation {
             lanes: Vec::new(),
-            retrying: 1,
-            dead: 2,
+            retrying: Some(1),
+            dead: None,
             oldest_at: None,
             observed_at: 7,
         };
-        board.put(http.clone(), observation.clone(), Err("test".to_owned()));
+        board.put(&http, observation.clone(), Err("test".to_owned()), Instant::now());
         tokio::time::advance(Duration::from_secs(15)).await;
         board.fresh().unwrap();
         tokio::time::advance(Duration::from_secs(1)).await;

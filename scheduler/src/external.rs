@@ -52,6 +52,9 @@ pub const VERSION: &str = "v1beta1";
 /// Answers of the API, by status; exposed with the suffix `_total`.
 pub const ANSWERS: &str = "weir_metrics_api_answers";
 
+/// When the certificate that is shown ends, in Unix seconds.
+pub const CERTIFICATE_END: &str = "weir_metrics_api_certificate_not_after_seconds";
+
 /// Settings of the API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -151,6 +154,8 @@ impl Server {
         let answers = Family::<CodeLabel, Counter>::default();
         let help = "Answers of the external metrics API";
         registry.register(ANSWERS, help, answers.clone());
+        let help = "When the certificate that the external metrics API shows ends, in Unix time";
+        registry.register(CERTIFICATE_END, help, self.certificate.end());
         let router = Router::new().fallback(answer).with_state(Arc::new(Api {
             board,
             trust: self.trust.clone(),
@@ -171,6 +176,7 @@ impl Server {
                 Arc::clone(&listener),
                 Arc::clone(&certificate) as _,
                 router.clone(),
+                connections::STRANGERS,
                 shutdown.clone(),
                 grace,
             )
@@ -223,7 +229,11 @@ impl Target {
     }
 }
 
-async fn answer(State(api): State<Arc<Api>>, Extension(peer): Extension<Peer>, request: Request) -> Response {
+async fn answer(
+    State(api): State<Arc<Api>>,
+    Extension(peer): Extension<Arc<Peer>>,
+    request: Request,
+) -> Response {
     let (parts, _) = request.into_parts();
     let mut response = api.answer(&peer, &parts).await.unwrap_or_else(|failure| {
         tracing::debug!(path = parts.uri.path(), ?failure, "a request is refused");

@@ -21,11 +21,14 @@ pub mod tally;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use shared::connect::{self, ConnectError};
 use shared::health::Health;
 use shared::lifecycle::{OnEnd, OnShutdown, Tasks, Unclean};
+use shared::serve::{Bounds, serve};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -35,15 +38,21 @@ use crate::board::Board;
 use crate::leader::{Candidate, Leadership};
 use crate::metrics::Metrics;
 
+/// What a connection to the plain listener may do: Prometheus, probes, people. Common proxies close an idle one after 60 s.
+const BOUNDS: Bounds = Bounds {
+    connections: 256,
+    silence: Duration::from_secs(75),
+    head: 32 * 1024,
+    headers: 100,
+    streams: 100,
+};
+
 /// Why the scheduler stopped other than in order.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// No connection could be set up.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The HTTP server failed.
-    #[error("serving HTTP: {0}")]
-    Serve(#[from] std::io::Error),
     /// The external metrics API cannot be served.
     #[error(transparent)]
     External(#[from] external::CannotServe),
@@ -69,8 +78,10 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     };
 
     let tasks = Tasks::new(shutdown.clone());
+    let (_, counts) = connect::nats(&config.fleet, "weir-scheduler counts").await?;
     let observer = observe::Observer {
         js: js.clone(),
+        counts,
         services: config.fleet.services.clone(),
         streams: config.fleet.streams.clone(),
         interval: config.interval,
@@ -79,7 +90,11 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         metrics: metrics.clone(),
     };
     tasks.spawn("observe", OnEnd::Restart, OnShutdown::Abort, move || {
-        observer.clone().run()
+        let observer = observer.clone();
+        async move {
+            observer.run().await;
+            Ok::<_, std::convert::Infallible>(())
+        }
     });
     if let Some(address) = config.keda_listen {
         let listener = keda::Listener::bind(address, Arc::clone(&board));
@@ -134,19 +149,13 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         server.start(Arc::clone(&board), &mut registry, &tasks, shutdown.clone(), grace);
     }
     let routes = api::routes(board).merge(health.routes(registry));
-    let server = axum::serve(listener, routes).with_graceful_shutdown(shutdown.clone().cancelled_owned());
-    let overdue = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(config.fleet.shutdown_deadline / 2).await;
-    };
     // A client that never reads its answer must not keep the leadership from being given back in time.
-    let served = tokio::select! {
-        served = server => served,
-        () = overdue => Ok(()),
-    };
-    shutdown.cancel();
+    let grace = config.fleet.shutdown_deadline / 2;
+    if !serve(listener, routes, BOUNDS, Gauge::default(), shutdown, grace).await {
+        tracing::debug!("requests were still at work when the leadership had to be given back");
+    }
     tasks
         .drain(tokio::time::Instant::now() + config.fleet.shutdown_deadline / 3)
         .await?;
-    Ok(served?)
+    Ok(())
 }

@@ -162,7 +162,13 @@ impl Collector for Depths {
                 .map(|(service, seen)| (service.as_str(), figure(seen)))
                 .collect::<Vec<_>>()
         };
-        let retrying = each(|seen| seen.retrying as f64);
+        let counted = |count: fn(&Observation) -> Option<u64>| {
+            fresh
+                .iter()
+                .filter_map(|(service, seen)| Some((service.as_str(), count(seen)? as f64)))
+                .collect::<Vec<_>>()
+        };
+        let retrying = counted(|seen| seen.retrying);
         per_service(
             &mut encoder,
             RETRYING,
@@ -175,7 +181,7 @@ impl Collector for Depths {
             DEAD_LETTERS,
             "Dead letters",
             None,
-            &each(|seen| seen.dead as f64),
+            &counted(|seen| seen.dead),
         )?;
         let oldest = each(|seen| seen.oldest_age().unwrap_or_default().as_secs_f64());
         let help = "Age of the oldest message that waits, 0 when none does";

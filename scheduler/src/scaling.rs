@@ -33,13 +33,70 @@ pub struct Words {
     out: Result<BTreeSet<Service>, String>,
 }
 
+impl Words {
+    /// What workers say of these services in the bucket of limits, and of their upstreams in that of breakers.
+    pub async fn hear(limits: &Store, breakers: &Store, services: &[Service]) -> Self {
+        let (capacities, out) =
+            tokio::join!(capacities(limits, services), out_of_service(breakers, services));
+        Self { capacities, out }
+    }
+}
+
+/// The services of which no upstream is in service. Records that make no sense are not heeded, as workers do not.
+async fn out_of_service(breakers: &Store, services: &[Service]) -> Result<BTreeSet<Service>, String> {
+    fn unknown(error: impl Display) -> String {
+        format!("which upstreams are in service cannot be read: {error}")
+    }
+    let stream = &breakers.stream;
+    let mut records: BTreeMap<&Service, Vec<Record>> = BTreeMap::new();
+    if stream.get_info().await.map_err(unknown)?.state.messages > 0 {
+        let below = format!("{}>", breakers.prefix);
+        let mut subjects = stream.info_with_subjects(below).await.map_err(unknown)?;
+        while let Some((subject, _)) = subjects.try_next().await.map_err(unknown)? {
+            let Some((service, key)) = ours(&subject, &breakers.prefix, services) else {
+                continue;
+            };
+            let record = breakers.get(key).await.map_err(unknown)?;
+            let record = record.and_then(|bytes| Record::read(&bytes).ok());
+            if let Some(record) = record
+                && record.standing(record.age(millis(SystemTime::now()))) != Standing::Closed
+            {
+                records.entry(service).or_default().push(record);
+            }
+        }
+    }
+    let all = |records: &[Record]| Record::are_all(&records.iter().collect::<Vec<_>>());
+    Ok(records
+        .into_iter()
+        .filter(|(_, records)| all(records))
+        .map(|(service, _)| service.clone())
+        .collect())
+}
+
+/// The service and the key of a record, if workers of ours write such: `<service>.<upstream>`.
+fn ours<'s, 't>(subject: &'t str, prefix: &str, services: &'s [Service]) -> Option<(&'s Service, &'t str)> {
+    let key = subject.strip_prefix(prefix)?;
+    let (service, upstream) = key.split_once('.')?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let service = services.iter().find(|known| known.as_str() == service)?;
+    (!upstream.is_empty() && upstream.chars().all(plain)).then_some((service, key))
+}
+
+async fn capacities(limits: &Store, services: &[Service]) -> BTreeMap<Service, Told> {
+    let told = services.iter().map(|service| async move {
+        let told = match limits.get(service.limits_now()).await {
+            Ok(Some(said)) => capacity(&said),
+            Ok(None) => Ok(None),
+            Err(error) => Err(format!("what its workers do at once cannot be read: {error}")),
+        };
+        (service.clone(), told)
+    });
+    join_all(told).await.into_iter().collect()
+}
+
 /// Keeps rates and counts of every service.
 #[derive(Debug)]
 pub struct Scaler {
-    /// Where workers say what they do.
-    limits: Store,
-    /// Where workers say which upstreams are out of service.
-    breakers: Store,
     interval: Duration,
     settings: config::Scaling,
     services: BTreeMap<Service, (Rates, Adviser)>,
@@ -47,68 +104,21 @@ pub struct Scaler {
 
 impl Scaler {
     /// Nothing seen yet.
-    pub fn new(limits: Store, breakers: Store, interval: Duration, settings: config::Scaling) -> Self {
+    pub fn new(interval: Duration, settings: config::Scaling) -> Self {
         Self {
-            limits,
-            breakers,
             interval,
             settings,
             services: BTreeMap::new(),
         }
     }
 
-    /// What the workers of these services say.
-    pub async fn listen(&self, services: &[Service]) -> Words {
-        let (capacities, out) = tokio::join!(self.capacities(services), self.out_of_service());
-        Words { capacities, out }
-    }
-
-    /// The services of which no upstream is in service. Records that make no sense are not heeded, as workers do not.
-    async fn out_of_service(&self) -> Result<BTreeSet<Service>, String> {
-        fn unknown(error: impl Display) -> String {
-            format!("which upstreams are in service cannot be read: {error}")
-        }
-        let stream = &self.breakers.stream;
-        let mut out: BTreeMap<Service, Vec<Record>> = BTreeMap::new();
-        if stream.get_info().await.map_err(unknown)?.state.messages > 0 {
-            let below = format!("{}>", self.breakers.prefix);
-            let mut subjects = stream.info_with_subjects(below).await.map_err(unknown)?;
-            while let Some((subject, _)) = subjects.try_next().await.map_err(unknown)? {
-                let Some(key) = subject.strip_prefix(&self.breakers.prefix) else {
-                    continue;
-                };
-                let service = key.split('.').next().map(Service::new);
-                let record = self.breakers.get(key).await.map_err(unknown)?;
-                let record = record.and_then(|bytes| Record::read(&bytes).ok());
-                if let (Some(Ok(service)), Some(record)) = (service, record)
-                    && record.standing(record.age(millis(SystemTime::now()))) != Standing::Closed
-                {
-                    out.entry(service).or_default().push(record);
-                }
-            }
-        }
-        let all = |records: &[Record]| Record::are_all(&records.iter().collect::<Vec<_>>());
-        Ok(out
-            .into_iter()
-            .filter(|(_, records)| all(records))
-            .map(|(service, _)| service)
-            .collect())
-    }
-
-    async fn capacities(&self, services: &[Service]) -> BTreeMap<Service, Told> {
-        let told = services.iter().map(|service| async move {
-            let told = match self.limits.get(service.limits_now()).await {
-                Ok(Some(said)) => capacity(&said),
-                Ok(None) => Ok(None),
-                Err(error) => Err(format!("what its workers do at once cannot be read: {error}")),
-            };
-            (service.clone(), told)
-        });
-        join_all(told).await.into_iter().collect()
-    }
-
     /// Takes in a look at a service: the workers that it calls for, or why they cannot be told.
-    pub fn scale(&mut self, service: &Service, seen: &Seen, words: &Words) -> Result<Scaling, String> {
+    pub fn scale(
+        &mut self,
+        service: &Service,
+        seen: &Seen,
+        words: Result<&Words, &str>,
+    ) -> Result<Scaling, String> {
         let longest_gap = self.interval * LONGEST_GAP;
         let (rates, adviser) = self
             .services
@@ -117,6 +127,7 @@ impl Scaler {
         let load = rates
             .look(seen.sample)
             .ok_or("observed for too short a time to tell rates")?;
+        let words = words?;
         let capacity = words.capacities.get(service).cloned().unwrap_or(Ok(None))?;
         let out = words.out.as_ref().map_err(Clone::clone)?;
         let lanes = seen

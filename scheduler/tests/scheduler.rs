@@ -198,7 +198,7 @@ async fn depths_are_what_is_there_and_unknown_when_nats_is_away() {
             normal.unacked,
             normal.waiting,
         ) == (2, 1, 3, 1, 1, 2)
-            && (g.retrying, g.dead, h.retrying, h.dead, h.waiting) == (1, 0, 3, 1, 0)
+            && (g.retrying, g.dead, h.retrying, h.dead, h.waiting) == (Some(1), Some(0), Some(3), Some(1), 0)
             && g.oldest_age_seconds.is_some()
             && h.oldest_age_seconds.is_none()
             && github.state == Freshness::Fresh

@@ -1,27 +1,32 @@
-//! Connections: a bounded number, HTTP/1 and HTTP/2, and their end in order.
+//! Connections: a bounded number, HTTP/1 and HTTP/2, none on which nothing goes on, and their end in order.
 
+mod turn;
+
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
 use prometheus_client::metrics::gauge::Gauge;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+
+use self::turn::{Activity, Answers};
 
 /// How many connections there may be, and what each of them may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// Most connections at once; what is above waits in the kernel's backlog.
     pub connections: usize,
-    /// How long it may be silent, and how long the head of a request may take. To be longer than what whoever connects
-    /// allows an idle connection, so that they close it first and no request meets a closed one.
+    /// How long it may ask nothing and take nothing of its answers, whatever else it says, and how long the head of a
+    /// request may take. Answers that wait for us are no silence. To be longer than what whoever connects allows an idle
+    /// connection, so that they close it first and no request meets a closed one.
     pub silence: Duration,
     /// Most bytes of a request's head; also the read buffer of an HTTP/1 connection.
     pub head: u32,
@@ -33,6 +38,8 @@ pub struct Bounds {
 
 /// Pause after the listener failed, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long a connection that is closed for what it does, or does not, has for what is still in flight.
+const CLOSING: Duration = Duration::from_secs(5);
 
 impl Bounds {
     /// A place for each connection.
@@ -52,7 +59,6 @@ pub async fn serve(
     grace: Duration,
 ) -> bool {
     let places = bounds.places();
-    let graceful = GracefulShutdown::new();
     let server = Arc::new(builder(bounds));
     let mut connections = JoinSet::new();
     while let Some((stream, place)) = stop.run_until_cancelled(accept(&listener, &places)).await {
@@ -60,17 +66,24 @@ pub async fn serve(
         // Answers are small and must not wait for the peer's acknowledgement of the one before.
         let _ = stream.set_nodelay(true);
         let open = Open::new(&open, place);
-        let service = TowerToHyperService::new(router.clone());
-        let (server, watcher, stop) = (Arc::clone(&server), graceful.watcher(), stop.clone());
+        let (server, router, stop) = (Arc::clone(&server), router.clone(), stop.clone());
         connections.spawn(async move {
             let _open = open;
-            connection(&server, stream, bounds.silence, service, watcher, &stop).await;
+            let stays = std::future::pending();
+            let ended = connection(&server, stream, router, bounds.silence, &stop, stays).await;
+            if let Err(error) = ended {
+                tracing::debug!(error, "a connection ended early");
+            }
         });
     }
     drop(listener);
-    tokio::time::timeout_at(Instant::now() + grace, graceful.shutdown())
-        .await
-        .is_ok()
+    all_ended(connections, grace).await
+}
+
+/// Waits for connections that were told to end; whether they did in time. The others are dropped.
+pub async fn all_ended(mut connections: JoinSet<()>, grace: Duration) -> bool {
+    let ended = async { while connections.join_next().await.is_some() {} };
+    timeout(grace, ended).await.is_ok()
 }
 
 /// Connections of HTTP/1 and HTTP/2 within `bounds`.
@@ -108,25 +121,38 @@ pub async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStre
     }
 }
 
-async fn connection(
+/// Serves one connection until it ends, is silent for too long, has `outstayed` its time or `stop` comes. Requests in
+/// flight may finish, within a few seconds unless it is for `stop`: then the caller bounds them.
+///
+/// # Errors
+/// It did not end in order, and why.
+pub async fn connection(
     server: &auto::Builder<TokioExecutor>,
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
     silence: Duration,
-    service: TowerToHyperService<Router>,
-    watcher: Watcher,
     stop: &CancellationToken,
-) {
-    // The protocol is told from the first bytes, and nothing else bounds the wait for them.
-    let spoken = tokio::time::timeout(silence, stream.readable());
-    if !matches!(stop.run_until_cancelled(spoken).await, Some(Ok(Ok(())))) {
-        return;
-    }
-    let connection = server
+    outstayed: impl Future<Output = ()>,
+) -> Result<(), String> {
+    let activity = Activity::new();
+    let service = Answers::new(router, activity.clone());
+    let served = server
         .serve_connection(TokioIo::new(stream), service)
         .into_owned();
-    if let Err(error) = watcher.watch(connection).await {
-        tracing::debug!(%error, "a connection ended early");
-    }
+    let mut served = std::pin::pin!(served);
+    let why = tokio::select! {
+        ended = &mut served => return ended.map_err(|error| error.to_string()),
+        () = stop.cancelled() => None,
+        () = activity.silent(silence) => Some("nothing was asked for too long"),
+        () = outstayed => Some("it was open for too long"),
+    };
+    served.as_mut().graceful_shutdown();
+    let Some(why) = why else {
+        return served.await.map_err(|error| error.to_string());
+    };
+    // HTTP/2 takes requests until the other side has confirmed the end, which it may never do.
+    let _ = timeout(CLOSING, served).await;
+    Err(why.into())
 }
 
 /// Counts a connection while it is open, and holds its place.
@@ -150,3 +176,6 @@ impl Drop for Open {
         self.open.dec();
     }
 }
+
+#[cfg(test)]
+mod tests;

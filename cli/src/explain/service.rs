@@ -98,7 +98,8 @@ pub(super) async fn run(reached: &Reached, service: &Service, as_json: bool) -> 
     let limits = Limits::read(reached, service).await?;
     let out = Out::read(&reached.js, service).await?;
     let apart = limits.apart().await;
-    let backlog = observation.sum(|lane| lane.waiting) + observation.retrying;
+    let retrying = observation.retrying.unwrap_or_default();
+    let backlog = observation.sum(|lane| lane.waiting) + retrying;
     let done = (backlog > 0 && limits.away.is_none() && out.all().is_none())
         .then(|| plan::start_of(&limits.all, backlog))
         .flatten();
@@ -160,8 +161,8 @@ fn heading(service: &Service, observation: &Observation) -> String {
         observation.sum(|lane| lane.pending),
         lanes.join(", "),
         observation.sum(|lane| lane.unacked),
-        observation.retrying,
-        observation.dead,
+        observation.retrying.unwrap_or_default(),
+        observation.dead.unwrap_or_default(),
     )
 }
 
@@ -179,7 +180,8 @@ fn sentences(
         observation.sum(|lane| lane.pending),
         observation.sum(|lane| lane.unacked),
     );
-    let backlog = pending + unacked + observation.retrying;
+    let retrying = observation.retrying.unwrap_or_default();
+    let backlog = pending + unacked + retrying;
     let mut all = out.sentences();
     match limits.because() {
         _ if out.all().is_some() => {}
@@ -193,7 +195,7 @@ fn sentences(
             all.push("No limit is in the way: workers and the API set the pace.".to_owned());
         }
         None if unacked > 0 => all.push("Nothing waits; the rest is worked on right now.".to_owned()),
-        None if observation.retrying > 0 => {
+        None if retrying > 0 => {
             all.push("Nothing waits but what was put off to a later time.".to_owned());
         }
         None => all.push("Nothing is left to do.".to_owned()),
@@ -291,8 +293,8 @@ mod tests {
                 waiting: pending + unacked,
                 redelivered: 0,
             }],
-            retrying,
-            dead: 2,
+            retrying: Some(retrying),
+            dead: Some(2),
             oldest_at: None,
             observed_at: 0,
         }

@@ -5,13 +5,15 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use prometheus_client::metrics::gauge::Gauge;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::time::MissedTickBehavior;
+use x509_parser::prelude::{FromDer, Validity, X509Certificate};
 
 /// Pause between two looks at the files. The kubelet itself takes up to a minute to bring a new secret.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -58,18 +60,36 @@ type Contents = (Vec<u8>, Vec<u8>);
 pub struct Certificate {
     files: Files,
     current: RwLock<Arc<CertifiedKey>>,
+    /// When it ends, in Unix seconds.
+    end: Gauge,
     read: RwLock<Contents>,
+}
+
+/// A certificate with its key that is valid now.
+struct Pair {
+    shown: CertifiedKey,
+    /// In Unix seconds.
+    end: i64,
 }
 
 impl Certificate {
     /// Reads the files for the first time.
     pub fn read(files: Files) -> Result<Self, BadCertificate> {
         let contents = files.contents()?;
+        let pair = files.parse(&contents)?;
+        let end = Gauge::default();
+        end.set(pair.end);
         Ok(Self {
-            current: RwLock::new(Arc::new(files.parse(&contents)?)),
+            current: RwLock::new(Arc::new(pair.shown)),
+            end,
             read: RwLock::new(contents),
             files,
         })
+    }
+
+    /// When the certificate that is shown ends, in Unix seconds.
+    pub fn end(&self) -> Gauge {
+        self.end.clone()
     }
 
     /// Looks at the files for ever.
@@ -96,7 +116,8 @@ impl Certificate {
         }
     }
 
-    /// Looks at the files once; whether they had changed and are in use.
+    /// Looks at the files once; whether they had changed and are in use. What is not valid now is not taken, however
+    /// short the time that the one before still has.
     pub async fn look(&self) -> Result<bool, BadCertificate> {
         let files = self.files.clone();
         // File systems may hang, and other tasks must not.
@@ -110,8 +131,9 @@ impl Certificate {
         if *self.read.read().unwrap_or_else(PoisonError::into_inner) == contents {
             return Ok(false);
         }
-        let new = Arc::new(self.files.parse(&contents)?);
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = new;
+        let new = self.files.parse(&contents)?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new.shown);
+        self.end.set(new.end);
         *self.read.write().unwrap_or_else(PoisonError::into_inner) = contents;
         Ok(true)
     }
@@ -152,7 +174,7 @@ impl Files {
         Ok((bytes(&self.certificate)?, bytes(&self.key)?))
     }
 
-    fn parse(&self, (certificate, key): &Contents) -> Result<CertifiedKey, BadCertificate> {
+    fn parse(&self, (certificate, key): &Contents) -> Result<Pair, BadCertificate> {
         let unusable = |path: &PathBuf, what, why: String| BadCertificate::Unusable {
             path: path.clone(),
             what,
@@ -162,15 +184,36 @@ impl Files {
         let bad_key = |why| unusable(&self.key, "key", why);
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
         let chain = chain.map_err(|error| bad_chain(error.to_string()))?;
-        if chain.is_empty() {
-            return Err(bad_chain("there is none".into()));
-        }
+        // Not only its own: whoever meets bytes among them that are none gives up the handshake.
+        let read = |der: &CertificateDer<'_>| validity(der).ok_or("one of them cannot be parsed");
+        let validities: Result<Vec<_>, _> = chain.iter().map(read).collect();
+        let validities = validities.map_err(|why| bad_chain(why.into()))?;
+        let own = validities
+            .first()
+            .ok_or_else(|| bad_chain("there is none".into()))?;
         // What the parser found wrong may quote the key.
         let key =
             PrivateKeyDer::from_pem_slice(key).map_err(|_| bad_key("it is no private key in PEM".into()))?;
         let provider = rustls::crypto::ring::default_provider();
-        CertifiedKey::from_der(chain, key, &provider).map_err(|error| bad_key(error.to_string()))
+        let shown = CertifiedKey::from_der(chain, key, &provider);
+        let shown = shown.map_err(|error| bad_key(error.to_string()))?;
+        let (from, end) = (own.not_before.timestamp(), own.not_after.timestamp());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        if !(from..=end).contains(&now) {
+            return Err(bad_chain(format!(
+                "it is valid from {} to {}, and not now",
+                own.not_before, own.not_after
+            )));
+        }
+        Ok(Pair { shown, end })
     }
+}
+
+/// From when to when a certificate is valid, where these bytes are one and nothing else.
+fn validity(der: &CertificateDer<'_>) -> Option<Validity> {
+    let (rest, certificate) = X509Certificate::from_der(der).ok()?;
+    rest.is_empty().then(|| certificate.validity().clone())
 }
 
 fn bytes(path: &Path) -> Result<Vec<u8>, BadCertificate> {

@@ -1,6 +1,8 @@
 //! Who asks, as the API aggregator says it: it proves itself by a client certificate, and tells the user in headers. What
 //! certificate and which headers those are stands in a config map that every cluster has.
 
+mod peer;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -11,6 +13,8 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use x509_parser::prelude::{FromDer, X509Certificate};
+
+pub use self::peer::Peer;
 
 /// The group of everybody who is known.
 const AUTHENTICATED: &str = "system:authenticated";
@@ -25,10 +29,6 @@ const USERNAME_HEADERS: &str = "requestheader-username-headers";
 const UID_HEADERS: &str = "requestheader-uid-headers";
 const GROUP_HEADERS: &str = "requestheader-group-headers";
 const EXTRA_PREFIXES: &str = "requestheader-extra-headers-prefix";
-
-/// The certificates that the other side of a connection showed, its own first; possession of the key is proven, nothing
-/// else is. Empty when it showed none.
-pub type Peer = Arc<[CertificateDer<'static>]>;
 
 /// Somebody whose requests the aggregator passes on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -126,8 +126,16 @@ impl FrontProxy {
     }
 
     /// Who asks.
-    pub fn identify(&self, peer: &Peer, headers: &HeaderMap, now: UnixTime) -> Result<User, Stranger> {
-        self.is_aggregator(peer, now)?;
+    ///
+    /// # Errors
+    /// Nobody known.
+    pub fn identify(
+        self: &Arc<Self>,
+        peer: &Peer,
+        headers: &HeaderMap,
+        now: UnixTime,
+    ) -> Result<User, Stranger> {
+        peer.prove(self, now)?;
         self.user(headers)
     }
 
@@ -162,8 +170,8 @@ impl FrontProxy {
         })
     }
 
-    fn is_aggregator(&self, peer: &Peer, now: UnixTime) -> Result<(), Stranger> {
-        let (own, between) = peer.split_first().ok_or(Stranger::NoCertificate)?;
+    fn is_aggregator(&self, shown: &[CertificateDer<'_>], now: UnixTime) -> Result<(), Stranger> {
+        let (own, between) = shown.split_first().ok_or(Stranger::NoCertificate)?;
         self.ca
             .verify_client_cert(own, between, now)
             .map_err(|error| Stranger::WrongCa(error.to_string()))?;

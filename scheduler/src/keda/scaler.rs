@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures_util::stream::{self, BoxStream, StreamExt};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -17,16 +17,25 @@ use super::trigger::Trigger;
 use crate::board::Board;
 use crate::figures::{Figure, Figures, Unknown};
 
+/// Most open streams on all connections: one for each trigger `external-push` of the cluster, and as many again while
+/// one KEDA takes over from another. Each costs some 6 KB.
+const STREAMS: usize = 2_000;
+
 /// Answers from the board.
 #[derive(Debug)]
 pub(super) struct Scaler {
     board: Arc<Board>,
     shutdown: CancellationToken,
+    streams: Arc<Semaphore>,
 }
 
 impl Scaler {
     pub(super) fn new(board: Arc<Board>, shutdown: CancellationToken) -> Self {
-        Self { board, shutdown }
+        Self {
+            board,
+            shutdown,
+            streams: Arc::new(Semaphore::new(STREAMS)),
+        }
     }
 
     fn figures(&self, trigger: &Trigger) -> Result<Figures, Status> {
@@ -72,8 +81,12 @@ impl ExternalScaler for Scaler {
         &self,
         request: Request<ScaledObjectRef>,
     ) -> Result<Response<Self::StreamIsActiveStream>, Status> {
+        let trigger = trigger(&request.get_ref().scaler_metadata)?;
+        let place = Arc::clone(&self.streams).try_acquire_owned();
+        let full = |_| Status::resource_exhausted(format!("{STREAMS} streams are open"));
         let watch = Watch {
-            trigger: trigger(&request.get_ref().scaler_metadata)?,
+            trigger,
+            _place: place.map_err(full)?,
             board: Arc::clone(&self.board),
             rounds: self.board.rounds(),
             told: None,
@@ -140,6 +153,7 @@ impl ExternalScaler for Scaler {
 /// One open stream.
 struct Watch {
     trigger: Trigger,
+    _place: OwnedSemaphorePermit,
     board: Arc<Board>,
     rounds: watch::Receiver<u64>,
     /// What was told last.

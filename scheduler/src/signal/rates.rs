@@ -9,6 +9,12 @@ const MEMORY: Duration = Duration::from_secs(30);
 /// Attempts that must have ended within the memory for their time to be told: fewer say nothing new.
 const ENOUGH: f64 = 1.0;
 
+/// Most messages that come in such a time: no server keeps a million a second in one stream, and sequences can be made to
+/// jump.
+fn most_in(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// A look at a service's queue, all of one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
@@ -74,6 +80,8 @@ impl Rates {
                 && previous.last_sequence <= sample.last_sequence
                 && previous.at < sample.at
                 && sample.at.saturating_sub(previous.at) <= self.longest_gap
+                && sample.last_sequence - previous.last_sequence
+                    <= most_in(sample.at.saturating_sub(previous.at))
         });
         let Some(previous) = follows else {
             // What an attempt takes does not change with the stream; how many come does.

@@ -199,6 +199,9 @@ fn a_stream_made_anew_a_gap_and_a_clock_that_stands_still_begin_anew() {
     // A leader that knows less, though the stream is the same.
     let behind = anew(40, 7);
     assert_eq!(rates.look(behind), None);
+    // A sequence that was made to jump: begins anew, and what comes after it is a rate again.
+    let jumped = (0..4).map(|n| rates.clone().look(anew(38 + 5 * n, 1_000_000_000_000 + n * 5)));
+    assert!(jumped.flatten().all(|seen| seen.arrivals < 10.0));
     // The same moment twice.
     assert_eq!(rates.look(behind), None);
     // Nobody looked for a while; what came meanwhile is no rate.

@@ -1,5 +1,6 @@
 //! What those get who may.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Version;
@@ -266,6 +267,33 @@ async fn half_a_pair_is_not_taken_and_says_nothing_of_the_key() {
     write(&files, &renewed);
     assert!(certificate.look().await.unwrap());
     assert!(!certificate.look().await.unwrap());
+}
+
+#[tokio::test]
+async fn a_pair_that_nobody_would_take_is_not_shown() {
+    let stage = Stage::new().await;
+    let files = stage.files.clone();
+    let certificate = Arc::new(Certificate::read(files.clone()).unwrap());
+    let ends = || certificate.end().get();
+    let at_first = ends();
+    assert_eq!(at_first, 4_070_908_800, "the first day of 2099");
+    let renewed = stage.serving.server_from(HOST, 2025, 2098);
+    let mut junk = renewed.clone();
+    junk.certificate += "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n";
+    for (pair, why) in [
+        (stage.serving.server_from(HOST, 2020, 2021), "and not now"),
+        (stage.serving.server_from(HOST, 2098, 2099), "and not now"),
+        (junk, "one of them cannot be parsed"),
+    ] {
+        write(&files, &pair);
+        let error = certificate.look().await.unwrap_err().to_string();
+        assert!(error.contains("tls.crt") && error.contains(why), "{error}");
+        assert_eq!(ends(), at_first);
+        assert!(Certificate::read(files.clone()).is_err());
+    }
+    write(&files, &renewed);
+    assert!(certificate.look().await.unwrap());
+    assert_eq!(ends(), 4_039_372_800, "the first day of 2098");
 }
 
 #[tokio::test]

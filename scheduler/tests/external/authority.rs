@@ -49,6 +49,14 @@ impl Authority {
         self.sign(params(host, &[host]), ExtendedKeyUsagePurpose::ServerAuth)
     }
 
+    /// One for a server, valid in these years.
+    pub(crate) fn server_from(&self, host: &str, from: i32, to: i32) -> Pair {
+        let mut params = params(host, &[host]);
+        params.not_before = date_time_ymd(from, 1, 1);
+        params.not_after = date_time_ymd(to, 1, 1);
+        self.sign(params, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
     fn sign(&self, mut params: CertificateParams, what_for: ExtendedKeyUsagePurpose) -> Pair {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![what_for];

@@ -13,7 +13,7 @@ use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use futures_util::stream;
 use scheduler::external::certificate::{Certificate, Files};
-use scheduler::external::connections;
+use scheduler::external::connections::{self, STRANGERS, Strangers};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -130,8 +130,19 @@ impl Cluster {
         let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
         let certificate = Arc::new(Certificate::read(files).unwrap());
         let (router, stop) = (self.router(), CancellationToken::new());
+        let anybody = Strangers {
+            lifetime: Duration::from_hours(1),
+            ..STRANGERS
+        };
         tokio::spawn(async move {
-            let served = connections::serve(listener.into(), certificate, router, stop, Duration::ZERO);
+            let served = connections::serve(
+                listener.into(),
+                certificate,
+                router,
+                anybody,
+                stop,
+                Duration::ZERO,
+            );
             served.await.unwrap();
         });
         url

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use scheduler::external::certificate::Files;
 use shared::servers::{Nats, NatsOptions};
+use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -92,12 +93,23 @@ async fn the_process_serves_metrics_until_nats_is_gone_and_ends_in_order() {
         counted.contains("weir_metrics_api_answers_total{code=\"200\"}"),
         "{counted}"
     );
+    assert!(
+        counted.contains("weir_metrics_api_certificate_not_after_seconds 4070908800\n"),
+        "{counted}"
+    );
+    let large = reqwest::Client::new()
+        .get(format!("http://{listen}/health/live"))
+        .header("X-Large", "x".repeat(40_000));
+    assert_eq!(large.send().await.unwrap().status(), 431);
 
     nats.kill().await.unwrap();
     eventually("nothing is known without NATS", async || is(503).await).await;
     nats.restart().await.unwrap();
     eventually("it is known again", async || is(200).await).await;
 
+    // Half a request must not keep the process.
+    let mut half = tokio::net::TcpStream::connect(listen).await.unwrap();
+    half.write_all(b"GET / HTTP/1.1\r\nHo").await.unwrap();
     let pid = process.id().unwrap().to_string();
     assert!(
         Command::new("kill")

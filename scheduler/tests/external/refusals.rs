@@ -124,7 +124,7 @@ async fn no_certificate_whose_key_somebody_does_not_have() {
 
 /// Whoever could hold a place without proving anything could hold them all.
 #[tokio::test]
-async fn nobody_who_shows_no_certificate_and_asks_nothing_for_long() {
+async fn nobody_who_proves_nothing_for_long() {
     let stage = Stage::new().await;
     let mut roots = RootCertStore::empty();
     let serving = CertificateDer::from_pem_slice(stage.serving.pem.as_bytes()).unwrap();

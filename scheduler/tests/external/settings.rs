@@ -89,6 +89,9 @@ fn files_that_cannot_serve_are_told_all_at_once_and_as_wrong_settings() {
     std::fs::write(path("other.key"), &other.key).unwrap();
     std::fs::write(path("not-a.key"), &pair.certificate).unwrap();
     std::fs::write(path("empty"), "").unwrap();
+    let former = authority.server_from("a", 2020, 2021);
+    std::fs::write(path("former.crt"), &former.certificate).unwrap();
+    std::fs::write(path("former.key"), &former.key).unwrap();
     let made = Command::new("mkfifo").arg(path("pipe")).status().unwrap();
     assert!(made.success());
     for (certificate, key, says) in [
@@ -109,6 +112,11 @@ fn files_that_cannot_serve_are_told_all_at_once_and_as_wrong_settings() {
             "tls.crt",
             "other.key",
             &["TLS_KEY_FILE", "holds no key that can be used"],
+        ),
+        (
+            "former.crt",
+            "former.key",
+            &["TLS_CERT_FILE", "valid from", "and not now"],
         ),
     ] {
         let (code, said) = run(certificate, key, &[]);

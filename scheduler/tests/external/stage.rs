@@ -189,8 +189,8 @@ pub(crate) fn put(board: &Board, service: &str, depth: u64, demand_milli: u64) {
             waiting: depth,
             redelivered: 0,
         }],
-        retrying: 7,
-        dead: 9,
+        retrying: Some(7),
+        dead: Some(9),
         oldest_at: Some(now - 90_000),
         observed_at: now,
     };
@@ -210,7 +210,12 @@ pub(crate) fn put(board: &Board, service: &str, depth: u64, demand_milli: u64) {
             load: 0.5,
         },
     };
-    board.put(Service::new(service).unwrap(), observation, Ok(scaling));
+    board.put(
+        &Service::new(service).unwrap(),
+        observation,
+        Ok(scaling),
+        tokio::time::Instant::now(),
+    );
 }
 
 pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {

@@ -103,6 +103,14 @@ async fn workers_are_called_for_as_load_and_quota_have_it() {
         known.worker_demand <= 1.0 && known.bound == "out_of_service"
     })
     .await;
+    // What nobody of ours writes hides nothing.
+    for odd in [
+        "$KV.weir_breakers.a:b",
+        "$KV.weir_breakers.github.a:b",
+        "$KV.weir_breakers.x.y",
+    ] {
+        js.publish(odd, "nonsense".into()).await.unwrap().await.unwrap();
+    }
     breakers.put("github.a", back.bytes().into()).await.unwrap();
     eventually("in service", SOON, || async {
         let known = replica.scaling("github").await.unwrap();
@@ -257,5 +265,33 @@ async fn what_is_not_known_is_an_error_and_never_zero_or_false() {
         replica.active("github").await == Ok(true)
     })
     .await;
+    replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_are_bounded_and_a_place_is_free_again_when_one_ends() {
+    let scratch = tempfile::tempdir().unwrap();
+    let nats = Nats::start(NatsOptions::new(scratch.path())).await.unwrap();
+    let replica = Replica::start(&fleet(&nats.url(), &[])).await;
+    eventually("figures", SOON, || async {
+        replica.active("github").await == Ok(false)
+    })
+    .await;
+    // No connection has more than 1,024 of them.
+    let others = [replica.another().await, replica.another().await];
+    let open = async |n: usize| {
+        let mut keda = others[n % 2].clone();
+        let asked = keda.stream_is_active(trigger(&[("service", "github")])).await;
+        asked.map(tonic::Response::into_inner)
+    };
+    let mut streams = Vec::new();
+    for n in 0..2_000 {
+        streams.push(open(n).await.unwrap());
+    }
+    assert_eq!(open(0).await.unwrap_err().code(), Code::ResourceExhausted);
+    // Other calls are answered.
+    assert_eq!(replica.active("github").await, Ok(false));
+    streams.truncate(1_999);
+    eventually("a place", SOON, || async { open(0).await.is_ok() }).await;
     replica.stop().await;
 }

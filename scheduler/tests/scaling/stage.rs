@@ -78,6 +78,12 @@ impl Replica {
         }
     }
 
+    /// Another connection of KEDA's.
+    pub(super) async fn another(&self) -> ExternalScalerClient<Channel> {
+        let channel = Channel::from_shared(format!("http://{}", self.keda_at)).unwrap();
+        ExternalScalerClient::new(channel.connect().await.unwrap())
+    }
+
     pub(super) async fn get(&self, path: &str) -> (u16, String) {
         shared::lifecycle::install_tls();
         let answer = reqwest::get(format!("{}{path}", self.url)).await.unwrap();
