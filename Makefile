@@ -40,11 +40,13 @@ up: setup build ## Run the whole fleet here until Ctrl-C
 
 bench: setup build ## Measure against the bare operations: rates, latency, memory
 	$(CARGO) bench $(LOCKED) -p ingest --bench accept
+	$(CARGO) bench $(LOCKED) -p ingest --bench webhook
 	$(CARGO) bench $(LOCKED) -p worker --bench drain
 	$(CARGO) bench $(LOCKED) -p worker --bench retention
 	$(CARGO) bench $(LOCKED) -p loadtest --bench latency
 	$(CARGO) bench $(LOCKED) -p loadtest --bench claims
 	$(CARGO) bench $(LOCKED) -p worker --bench limiter
+	$(CARGO) bench $(LOCKED) -p analysis --bench analysis
 	$(CARGO) bench $(LOCKED) -p scheduler --bench external
 	$(CARGO) bench $(LOCKED) -p scheduler --bench observe
 	$(CARGO) bench $(LOCKED) -p weir-cli --bench dead_letters
