@@ -15,6 +15,7 @@ mod fleet {
     pub(crate) mod limits;
     pub(crate) mod one_event;
     pub(crate) mod publishers;
+    pub(crate) mod review;
     pub(crate) mod rules;
     pub(crate) mod services;
     pub(crate) mod shutdown;

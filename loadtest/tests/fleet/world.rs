@@ -194,24 +194,41 @@ impl World {
         );
     }
 
-    /// Sends a signed GitHub webhook.
+    /// Sends a signed GitHub webhook about an issue.
     pub(crate) async fn webhook(&self, ingest: &Member, delivery: &str, body: &[u8]) -> reqwest::Response {
-        self.signed(ingest, delivery, body).send().await.unwrap()
+        self.webhook_of(ingest, "issues", delivery, body).await
+    }
+
+    /// Sends a signed GitHub webhook of this kind.
+    pub(crate) async fn webhook_of(
+        &self,
+        ingest: &Member,
+        kind: &str,
+        delivery: &str,
+        body: &[u8],
+    ) -> reqwest::Response {
+        let request = self.signed(ingest, kind, delivery, body);
+        request.send().await.unwrap()
     }
 
     /// Sends one to an ingest that dies of it.
     pub(crate) async fn refused_webhook(&self, ingest: &Member, delivery: &str, body: &[u8]) {
-        assert!(self.signed(ingest, delivery, body).send().await.is_err());
+        assert!(
+            self.signed(ingest, "issues", delivery, body)
+                .send()
+                .await
+                .is_err()
+        );
     }
 
-    fn signed(&self, ingest: &Member, delivery: &str, body: &[u8]) -> reqwest::RequestBuilder {
+    fn signed(&self, ingest: &Member, kind: &str, delivery: &str, body: &[u8]) -> reqwest::RequestBuilder {
         let mut mac = Hmac::<Sha256>::new_from_slice(self.secret.as_bytes()).unwrap();
         mac.update(body);
         let signature = format!("sha256={}", hex::encode(mac.finalize().into_bytes()));
         self.http
             .post(format!("{}/webhooks/github", ingest.url))
             .header("content-type", "application/json")
-            .header("x-github-event", "issues")
+            .header("x-github-event", kind)
             .header("x-github-delivery", delivery)
             .header("x-hub-signature-256", signature)
             .body(body.to_vec())
