@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use shared::address::is_public;
 use url::{Host, Url};
 
-use crate::address;
 use crate::error::AnalysisError;
 use crate::settings::Settings;
 
@@ -106,8 +106,8 @@ pub(crate) fn admit_url(url: &Url, settings: &Settings) -> Result<(), AnalysisEr
     }
     let private = match url.host() {
         None => return refused("the URL names no host".into()),
-        Some(Host::Ipv4(ip)) => !address::is_public(ip.into()),
-        Some(Host::Ipv6(ip)) => !address::is_public(ip.into()),
+        Some(Host::Ipv4(ip)) => !is_public(ip.into()),
+        Some(Host::Ipv6(ip)) => !is_public(ip.into()),
         Some(Host::Domain(_)) => false,
     };
     if private && !settings.allow_private {

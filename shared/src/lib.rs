@@ -8,6 +8,7 @@
 //!
 //! Every service reads its settings by [`config`], connects by [`connect`], listens by [`serve`], starts and stops by [`lifecycle`].
 
+pub mod address;
 pub mod backoff;
 pub mod breaker;
 pub mod claim;

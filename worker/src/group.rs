@@ -324,13 +324,13 @@ async fn make(
         return alone(members.len());
     };
     // What one of them brought about must not be the end of the others.
-    let refused = |outcome: &Outcome| matches!(outcome, Err(Failure::Permanent { .. }));
+    let refused = |outcome: &Option<Outcome>| matches!(outcome, Some(Err(Failure::Permanent { .. })));
     if outcomes.len() > 1 && outcomes.iter().all(refused) {
         return alone(members.len());
     }
     let mut told = outcomes
         .into_iter()
-        .map(|outcome| Told::Ended(outcome, Arc::clone(first)));
+        .map(|outcome| outcome.map_or(Told::Alone, |outcome| Told::Ended(outcome, Arc::clone(first))));
     let mine = told.next().unwrap_or(Told::Alone);
     (mine, told.collect())
 }
@@ -342,8 +342,8 @@ async fn call(
     ticket: Result<Ticket, Wait>,
     lease: &Lease,
     pool: &Pool,
-) -> Option<Vec<Outcome>> {
-    let all = |failure: Failure| Some(events.iter().map(|_| Err(failure.clone())).collect());
+) -> Option<Vec<Option<Outcome>>> {
+    let all = |failure: Failure| Some(events.iter().map(|_| Some(Err(failure.clone()))).collect());
     let ticket = match ticket {
         Ok(ticket) => ticket,
         Err(wait) => return all(put_off(&wait)),

@@ -1,7 +1,6 @@
 //! Stage 8: what is done with an event. One service, one file; one line here to register it.
 
 pub mod agent;
-mod alone;
 pub mod analysis;
 pub mod drive;
 pub mod github;
@@ -95,12 +94,17 @@ pub trait Handler: Send + Sync + 'static {
             .map_or_else(Vec::new, |event| self.charges(event, limits))
     }
 
-    /// Makes one call for all of these events, which are of one group: an outcome for each, in their order.
-    fn handle_group<'a>(&'a self, events: Vec<&'a Event>, turn: &'a Turn) -> BoxFuture<'a, Vec<Outcome>> {
+    /// Makes one call for all of these events, which are of one group: an outcome for each, in their order; `None` for one
+    /// that is to have a call of its own, because others spoilt this one, or it did.
+    fn handle_group<'a>(
+        &'a self,
+        events: Vec<&'a Event>,
+        turn: &'a Turn,
+    ) -> BoxFuture<'a, Vec<Option<Outcome>>> {
         async move {
             let mut outcomes = Vec::with_capacity(events.len());
             for event in events {
-                outcomes.push(self.handle(event, turn).await);
+                outcomes.push(Some(self.handle(event, turn).await));
             }
             outcomes
         }

@@ -66,7 +66,11 @@ impl Handler for Noting {
         async move { end(event, 1) }.boxed()
     }
 
-    fn handle_group<'a>(&'a self, events: Vec<&'a Event>, _: &'a Turn) -> BoxFuture<'a, Vec<Outcome>> {
+    fn handle_group<'a>(
+        &'a self,
+        events: Vec<&'a Event>,
+        _: &'a Turn,
+    ) -> BoxFuture<'a, Vec<Option<Outcome>>> {
         self.note(&events);
         async move {
             let whole = events.iter().any(|event| event.kind == "refused");
@@ -74,7 +78,7 @@ impl Handler for Noting {
                 Ok(_) if whole => Err(Failure::permanent("http_400", "one of you")),
                 outcome => outcome,
             };
-            events.iter().map(end).collect()
+            events.iter().map(|event| Some(end(event))).collect()
         }
         .boxed()
     }

@@ -25,7 +25,6 @@ use shared::event::Event;
 use shared::failure::Failure;
 use shared::limiter::Charge;
 
-use super::alone::Alone;
 use super::{Completion, Grouping, Handler, IDEMPOTENCY_KEY, Kind, Make, Outcome, Parts, bucket_tag};
 use crate::config::ServiceConfig;
 use crate::effect::{Earlier, Effect, Found, Policy};
@@ -93,7 +92,6 @@ impl Make for Settings {
             credential,
             files: Files::new(parts.redis, bucket_tag(config)),
             outbound: parts.outbound,
-            alone: Alone::default(),
             most: MOST.min(burst) as usize,
         }))
     }
@@ -116,7 +114,6 @@ struct Drive {
     credential: Credential,
     files: Files,
     outbound: Outbound,
-    alone: Alone,
     /// Most calls in a batch: no more than may be made at once.
     most: usize,
 }
@@ -235,9 +232,9 @@ impl Drive {
     }
 
     /// A call that goes together with others.
-    fn batched(&self, event: &Event) -> Option<Call> {
+    fn batched(event: &Event) -> Option<Call> {
         match Wish::of(event).ok().flatten()? {
-            Wish::Call(call) if call.can_be_batched() && !self.alone.has(&event.id) => Some(call),
+            Wish::Call(call) if call.can_be_batched() => Some(call),
             _ => None,
         }
     }
@@ -284,7 +281,7 @@ impl Handler for Drive {
     }
 
     fn group(&self, event: &Event) -> Option<String> {
-        self.batched(event).map(|_| "batch".into())
+        Self::batched(event).map(|_| "batch".into())
     }
 
     /// A batch counts as many calls as it holds.
@@ -294,7 +291,11 @@ impl Handler for Drive {
         more.flatten().into_iter().collect()
     }
 
-    fn handle_group<'a>(&'a self, events: Vec<&'a Event>, turn: &'a Turn) -> BoxFuture<'a, Vec<Outcome>> {
+    fn handle_group<'a>(
+        &'a self,
+        events: Vec<&'a Event>,
+        turn: &'a Turn,
+    ) -> BoxFuture<'a, Vec<Option<Outcome>>> {
         async move { batch::all(self, &events, turn).await }.boxed()
     }
 }

@@ -24,7 +24,6 @@ use shared::event::Event;
 use shared::failure::Failure;
 use shared::limiter::Charge;
 
-use super::alone::Alone;
 use super::graphql::{Call as Query, Cost};
 use super::{Completion, Grouping, Handler, IDEMPOTENCY_KEY, Kind, Make, Outcome, Parts, bucket_tag};
 use crate::config::ServiceConfig;
@@ -85,7 +84,6 @@ impl Make for Settings {
             credential,
             etags: Etags::new(parts.redis, bucket_tag(config)),
             outbound: parts.outbound,
-            alone: Alone::default(),
         }))
     }
 
@@ -100,7 +98,6 @@ struct Github {
     credential: Credential,
     etags: Etags,
     outbound: Outbound,
-    alone: Alone,
 }
 
 impl Github {
@@ -190,10 +187,10 @@ impl Github {
     }
 
     /// A query of GraphQL that goes together with others.
-    fn query(&self, event: &Event) -> Option<Query> {
+    fn query(event: &Event) -> Option<Query> {
         let query = Query::of(event).ok().filter(|_| event.kind == query::KIND)?;
         let fits = query.reads() && query.document.can_be_merged();
-        (fits && query.cost().complexity() <= MOST_COMPLEX && !self.alone.has(&event.id)).then_some(query)
+        (fits && query.cost().complexity() <= MOST_COMPLEX).then_some(query)
     }
 }
 
@@ -247,7 +244,7 @@ impl Handler for Github {
     }
 
     fn group(&self, event: &Event) -> Option<String> {
-        self.query(event).map(|_| query::KIND.into())
+        Self::query(event).map(|_| query::KIND.into())
     }
 
     /// GraphQL has points of its own for an hour, and for a minute; what writes creates content.
@@ -266,7 +263,11 @@ impl Handler for Github {
             .collect()
     }
 
-    fn handle_group<'a>(&'a self, events: Vec<&'a Event>, turn: &'a Turn) -> BoxFuture<'a, Vec<Outcome>> {
+    fn handle_group<'a>(
+        &'a self,
+        events: Vec<&'a Event>,
+        turn: &'a Turn,
+    ) -> BoxFuture<'a, Vec<Option<Outcome>>> {
         async move { query::all(self, &events, turn).await }.boxed()
     }
 }

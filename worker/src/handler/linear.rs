@@ -19,7 +19,6 @@ use shared::event::Event;
 use shared::failure::Failure;
 use shared::limiter::Charge;
 
-use super::alone::Alone;
 use super::graphql::{Call, Group, Part, merge, parts};
 use super::{Completion, Grouping, Handler, IDEMPOTENCY_KEY, Kind, Make, Outcome, Parts};
 use crate::config::ServiceConfig;
@@ -64,7 +63,6 @@ impl Make for Settings {
             service: config.service.to_string(),
             token: config.token.clone(),
             outbound: parts.outbound,
-            alone: Alone::default(),
         }))
     }
 }
@@ -74,7 +72,6 @@ struct Linear {
     service: String,
     token: Option<String>,
     outbound: Outbound,
-    alone: Alone,
 }
 
 impl Linear {
@@ -97,7 +94,7 @@ impl Linear {
         }
     }
 
-    async fn make_all(&self, events: &[&Event], turn: &Turn) -> Vec<Outcome> {
+    async fn make_all(&self, events: &[&Event], turn: &Turn) -> Vec<Option<Outcome>> {
         let wishes: Vec<_> = events.iter().map(|event| self.wish(event)).collect();
         let calls = wishes
             .iter()
@@ -109,7 +106,7 @@ impl Linear {
             None => Ok(Vec::new()),
             Some(body) => self.together(&body, &unique, turn).await,
         };
-        group.spread(events, &outcomes, &self.alone)
+        group.spread(&outcomes)
     }
 
     /// One request for all of these; `None` for what is to be tried alone.
@@ -222,7 +219,7 @@ impl Handler for Linear {
         let share = MOST_COMPLEX / GROUPING.most as u32;
         let fits = wish.call.document.can_be_merged() && wish.call.cost().complexity() <= share;
         let word = if wish.call.reads() { "query" } else { "mutation" };
-        (fits && wish.effect() == Effect::Repeatable && !self.alone.has(&event.id)).then(|| word.into())
+        (fits && wish.effect() == Effect::Repeatable).then(|| word.into())
     }
 
     /// What a request costs is known afterwards; what is reserved follows the rules that Linear publishes.
@@ -235,7 +232,11 @@ impl Handler for Linear {
             .collect()
     }
 
-    fn handle_group<'a>(&'a self, events: Vec<&'a Event>, turn: &'a Turn) -> BoxFuture<'a, Vec<Outcome>> {
+    fn handle_group<'a>(
+        &'a self,
+        events: Vec<&'a Event>,
+        turn: &'a Turn,
+    ) -> BoxFuture<'a, Vec<Option<Outcome>>> {
         async move { self.make_all(&events, turn).await }.boxed()
     }
 }

@@ -247,7 +247,7 @@ impl Stage {
     }
 
     /// What becomes of events that go together.
-    pub async fn handle_group(&self, events: &[Event]) -> Vec<super::Outcome> {
+    pub async fn handle_group(&self, events: &[Event]) -> Vec<Option<super::Outcome>> {
         let turn = self.turn().await;
         self.handler.handle_group(events.iter().collect(), &turn).await
     }

@@ -3,13 +3,14 @@
 //! to, so that a name that changes its mind between two questions gains nothing.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use shared::address::is_public;
 use url::Host;
 
 /// The code of a call that was refused for its address.
@@ -164,56 +165,6 @@ impl Resolve for Egress {
 /// A host as it is compared.
 fn plain(host: &str) -> String {
     host.trim_end_matches('.').to_ascii_lowercase()
-}
-
-/// Whether an address is one of the open internet. Sources: IANA's registries of special-purpose addresses for IPv4 and
-/// IPv6; 168.63.129.16 is what Azure's machines ask about themselves, and public by its look only.
-pub fn is_public(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => is_public_v4(ip),
-        IpAddr::V6(ip) => is_public_v6(ip),
-    }
-}
-
-fn is_public_v4(ip: Ipv4Addr) -> bool {
-    let [a, b, c, d] = ip.octets();
-    !matches!(
-        (a, b, c, d),
-        // This network, private use, loopback, multicast and beyond.
-        (0 | 10 | 127 | 224..=255, ..)
-            // Carriers' shared addresses, 100.64.0.0/10.
-            | (100, 64..=127, ..)
-            // Link-local: also where clouds' machines ask for credentials.
-            | (169, 254, ..)
-            | (172, 16..=31, ..)
-            | (192, 168, ..)
-            // Protocol assignments, documentation, 6to4 relays.
-            | (192, 0, 0 | 2, _)
-            | (192, 88, 99, _)
-            | (198, 51, 100, _)
-            | (203, 0, 113, _)
-            // Benchmarks.
-            | (198, 18 | 19, ..)
-            | (168, 63, 129, 16)
-    )
-}
-
-fn is_public_v6(ip: Ipv6Addr) -> bool {
-    let v4 = |high: u16, low: u16| {
-        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-        is_public_v4(Ipv4Addr::new(a, b, c, d))
-    };
-    match ip.segments() {
-        // ::ffff:0:0/96, IPv4 in other clothes; 64:ff9b::/96, IPv4 behind a translator, of which 64:ff9b:1::/48 is a
-        // network's own; 6to4 leads to the IPv4 address within.
-        [0, 0, 0, 0, 0, 0xffff, high, low]
-        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
-        | [0x2002, high, low, ..] => v4(high, low),
-        // Teredo and other assignments of 2001::/23, documentation.
-        [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => false,
-        // All that is given out lies here: unique local, link-local, site-local and multicast do not.
-        [first, ..] => (0x2000..=0x3fff).contains(&first),
-    }
 }
 
 #[cfg(test)]

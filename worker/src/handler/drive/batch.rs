@@ -22,18 +22,18 @@ struct Asked {
 }
 
 /// One request for all of these events.
-pub(super) async fn all(drive: &Drive, events: &[&Event], turn: &Turn) -> Vec<Outcome> {
+pub(super) async fn all(drive: &Drive, events: &[&Event], turn: &Turn) -> Vec<Option<Outcome>> {
     let mut asked: Vec<Asked> = Vec::new();
     let mut places = Vec::with_capacity(events.len());
     for event in events {
         let call = match Wish::of(event) {
             Ok(Some(Wish::Call(call))) if call.can_be_batched() => call,
             Ok(_) => {
-                places.push(Err(drive.alone.next_time(&event.id, "it is no call for a batch")));
+                places.push(None);
                 continue;
             }
             Err(failure) => {
-                places.push(Err(failure));
+                places.push(Some(Err(failure)));
                 continue;
             }
         };
@@ -53,7 +53,7 @@ pub(super) async fn all(drive: &Drive, events: &[&Event], turn: &Turn) -> Vec<Ou
                 asked.len() - 1
             }
         };
-        places.push(Ok(at));
+        places.push(Some(Ok(at)));
     }
     let open: Vec<usize> = (0..asked.len())
         .filter(|at| asked[*at].outcome.is_none())
@@ -68,15 +68,19 @@ pub(super) async fn all(drive: &Drive, events: &[&Event], turn: &Turn) -> Vec<Ou
         Err(failure) => Some(failure),
     };
     let several = asked.len() > 1;
-    let of = |(event, place): (&&Event, Result<usize, Failure>)| match (&asked[place?].outcome, &failed) {
-        (Some(outcome), _) => outcome.clone(),
-        (None, Some(failure @ Failure::Permanent { .. })) if several => {
-            Err(drive.alone.next_time(&event.id, &failure.to_string()))
+    let of = |place: Option<Result<usize, Failure>>| {
+        let at = match place? {
+            Ok(at) => at,
+            Err(failure) => return Some(Err(failure)),
+        };
+        match (&asked[at].outcome, &failed) {
+            (Some(outcome), _) => Some(outcome.clone()),
+            (None, Some(Failure::Permanent { .. })) if several => None,
+            (None, Some(failure)) => Some(Err(failure.clone())),
+            (None, None) => Some(Ok(Completion::new("nothing_to_do"))),
         }
-        (None, Some(failure)) => Err(failure.clone()),
-        (None, None) => Ok(Completion::new("nothing_to_do")),
     };
-    events.iter().zip(places).map(of).collect()
+    places.into_iter().map(of).collect()
 }
 
 async fn ask(

@@ -25,7 +25,7 @@ pub(super) async fn one(github: &Github, event: &Event, turn: &Turn) -> Outcome 
 }
 
 /// Makes one request for all of these events.
-pub(super) async fn all(github: &Github, events: &[&Event], turn: &Turn) -> Vec<Outcome> {
+pub(super) async fn all(github: &Github, events: &[&Event], turn: &Turn) -> Vec<Option<Outcome>> {
     let calls: Vec<_> = events.iter().map(|event| Call::of(event).map(Some)).collect();
     let group = Group::of(calls.iter().map(|call| call.as_ref().map(Option::as_ref)));
     let outcomes = match group.body() {
@@ -37,7 +37,7 @@ pub(super) async fn all(github: &Github, events: &[&Event], turn: &Turn) -> Vec<
                 .collect()
         }),
     };
-    group.spread(events, &outcomes, &github.alone)
+    group.spread(&outcomes)
 }
 
 async fn ask(

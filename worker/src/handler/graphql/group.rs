@@ -1,11 +1,9 @@
 //! Events that go together: what is asked for twice is asked once, and each gets what is its own.
 
 use serde_json::Value;
-use shared::event::Event;
 use shared::failure::Failure;
 
 use super::{Call, merge};
-use crate::handler::alone::Alone;
 use crate::handler::{Completion, Outcome};
 
 /// The requests of several events.
@@ -62,27 +60,20 @@ impl<'a> Group<'a> {
     /// alone.
     pub(in crate::handler) fn spread(
         self,
-        events: &[&Event],
         outcomes: &Result<Vec<Option<Outcome>>, Failure>,
-        alone: &Alone,
-    ) -> Vec<Outcome> {
+    ) -> Vec<Option<Outcome>> {
         let several = self.calls.len() > 1;
-        let of = |(event, place): (&&Event, Result<Option<usize>, Failure>)| {
-            let Some(at) = place? else {
-                return Ok(Completion::new("nothing_to_do"));
-            };
-            match outcomes {
-                Ok(outcomes) => match outcomes.get(at) {
-                    Some(Some(outcome)) => outcome.clone(),
-                    Some(None) => Err(alone.next_time(&event.id, "one of its parts is wrong")),
-                    None => Err(Failure::unknown("answer", "it says nothing of this event")),
-                },
-                Err(failure @ Failure::Permanent { .. }) if several => {
-                    Err(alone.next_time(&event.id, &failure.to_string()))
-                }
-                Err(failure) => Err(failure.clone()),
-            }
+        let of = |place: Result<Option<usize>, Failure>| match place {
+            Err(failure) => Some(Err(failure)),
+            Ok(None) => Some(Ok(Completion::new("nothing_to_do"))),
+            Ok(Some(at)) => match outcomes {
+                Ok(outcomes) => outcomes.get(at).cloned().unwrap_or_else(|| {
+                    Some(Err(Failure::unknown("answer", "it says nothing of this event")))
+                }),
+                Err(Failure::Permanent { .. }) if several => None,
+                Err(failure) => Some(Err(failure.clone())),
+            },
         };
-        events.iter().zip(self.places).map(of).collect()
+        self.places.into_iter().map(of).collect()
     }
 }
