@@ -207,7 +207,8 @@ impl Data {
     }
 
     /// The payload as JSON: an inline value transcoded, bytes parsed when their media type is JSON (or ends in
-    /// `+json`). `Ok(None)` where there is no payload or its bytes are of another type.
+    /// `+json`), a form's field `payload` where that holds JSON (so GitHub and Slack send it), else its fields.
+    /// `Ok(None)` where there is no payload or its bytes are of another type.
     ///
     /// # Errors
     /// What makes it no JSON: broken text, binary inside a structured value, deeper than 128.
@@ -223,9 +224,26 @@ impl Data {
             Self::Blob { content_type, bytes } if is_json(content_type) => {
                 serde_json::from_slice(bytes).map(Some).map_err(|e| e.to_string())
             }
+            Self::Blob { content_type, bytes } if is_form(content_type) => Ok(Some(form(bytes))),
             Self::None | Self::Blob { .. } => Ok(None),
         }
     }
+}
+
+/// A form's content; of a field that stands there twice the last.
+fn form(bytes: &[u8]) -> serde_json::Value {
+    let fields = form_urlencoded::parse(bytes);
+    let fields: serde_json::Map<_, _> = fields
+        .map(|(name, value)| (name.into_owned(), value.into_owned().into()))
+        .collect();
+    let payload = fields.get("payload").and_then(serde_json::Value::as_str);
+    let payload = payload.and_then(|payload| serde_json::from_str(payload).ok());
+    payload.unwrap_or(serde_json::Value::Object(fields))
+}
+
+fn is_form(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
 /// Whether a media type is JSON, parameters ignored.
@@ -250,5 +268,33 @@ impl Extra {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests panic on failure")]
+
+    use super::*;
+
+    #[test]
+    fn a_form_is_what_it_carries() {
+        let json = |body: &str| {
+            Data::Blob {
+                content_type: "application/x-www-form-urlencoded; charset=utf-8".into(),
+                bytes: body.to_owned().into(),
+            }
+            .to_json()
+            .unwrap()
+            .unwrap()
+        };
+        let carried = json("payload=%7B%22action%22%3A%22opened%22%7D&x=1");
+        assert_eq!(carried, serde_json::json!({"action": "opened"}));
+        assert_eq!(
+            json("command=%2Fweir&text=a+b&text=c"),
+            serde_json::json!({"command": "/weir", "text": "c"})
+        );
+        assert_eq!(json("payload=%7B"), serde_json::json!({"payload": "{"}));
+        assert_eq!(json(""), serde_json::json!({}));
     }
 }

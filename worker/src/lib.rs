@@ -309,6 +309,7 @@ impl PoolParts<'_> {
         let upstreams = upstreams::Parts {
             service,
             urls: &self.service.urls,
+            looked_at: self.service.own.calls_its_url(),
             rule: self.service.breaker,
             timeout: self.service.timeout,
             worker: &self.config.name,

@@ -77,7 +77,7 @@ async fn rows(url: &str, id: &EventId, service: Option<&Service>) -> Result<(Vec
         let mut connection = sqlx::PgConnection::connect(url).await?;
         let service = service.map(Service::as_str);
         let rows: Vec<Row> = sqlx::query_as(
-            "select service, state, attempts, code, detail, took_ms, worker, trace_id,
+            "select service, state, attempts, code, detail, result::json as result, took_ms, worker, trace_id,
                  (extract(epoch from accepted_at) * 1000)::bigint as accepted_ms,
                  (extract(epoch from finished_at) * 1000)::bigint as finished_ms
              from results where event_id = $1 and ($2::text is null or service = $2) order by service limit 20",

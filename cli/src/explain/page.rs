@@ -38,6 +38,8 @@ pub(super) struct Row {
     pub(super) attempts: i32,
     pub(super) code: String,
     pub(super) detail: String,
+    /// What the handler kept of the answer.
+    pub(super) result: Option<Value>,
     pub(super) took_ms: i64,
     pub(super) worker: String,
     pub(super) trace_id: String,

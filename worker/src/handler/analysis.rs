@@ -86,6 +86,11 @@ impl Settings {
 }
 
 impl Make for Settings {
+    /// Most of what is asked for may lie elsewhere.
+    fn calls_its_url(&self) -> bool {
+        false
+    }
+
     fn make(&self, _: &ServiceConfig, parts: Parts) -> Result<Arc<dyn Handler>, String> {
         let settings = self.0.clone();
         let (analyzer, tables) = match parts.database {

@@ -54,6 +54,11 @@ pub trait Make: Debug + Send + Sync {
         Vec::new()
     }
 
+    /// Whether calls go to the service's `_URL`, so that it is worth looking whether that can be reached.
+    fn calls_its_url(&self) -> bool {
+        true
+    }
+
     /// Whom the provider counts calls for, where that is not the service's `_TOKEN`.
     fn identity(&self) -> Option<String> {
         None

@@ -217,6 +217,7 @@ impl Stage {
             upstreams::Parts {
                 service: &service,
                 urls: &self.urls,
+                looked_at: false,
                 rule: None,
                 timeout: Duration::from_secs(5),
                 worker: "test",

@@ -77,6 +77,8 @@ pub struct Parts<'a> {
     pub urls: &'a [String],
     /// What opens their breakers; `None` for none.
     pub rule: Option<Rule>,
+    /// Whether it is looked at from time to time if they can be reached.
+    pub looked_at: bool,
     /// Longest time of an attempt.
     pub timeout: Duration,
     /// Who we are, for people.
@@ -155,7 +157,7 @@ impl Upstreams {
             timeout: parts.timeout,
         });
         let end = CancellationToken::new();
-        for line in &shared.lines {
+        for line in shared.lines.iter().filter(|_| parts.looked_at) {
             let metrics = parts.metrics.reach(parts.service.as_str(), &line.upstream.shown);
             reach::watch(
                 tasks,

@@ -243,6 +243,11 @@ fn sum(reader: &mut Reader<'_>, name: &str) -> Option<Nano> {
 }
 
 impl Make for Settings {
+    /// Each model has a URL of its own.
+    fn calls_its_url(&self) -> bool {
+        false
+    }
+
     fn urls(&self) -> Vec<String> {
         self.models.iter().filter_map(|model| model.base(None)).collect()
     }

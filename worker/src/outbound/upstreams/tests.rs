@@ -41,6 +41,7 @@ impl Stage {
         let parts = Parts {
             service: &service,
             urls: &urls,
+            looked_at: false,
             rule: Some(rule.parse().unwrap()),
             timeout: Duration::from_secs(2),
             worker: name,
