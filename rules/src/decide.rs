@@ -10,7 +10,8 @@ use crate::id::{Part, derive};
 use crate::rule::Rule;
 use crate::template::{self, Uses};
 use crate::{
-    CONTEXT, Chain, FAILED, LOOPED, MAX_CONTEXT, MAX_DATA, MAX_EACH, MAX_INPUT, MAX_TOTAL, Rules, SOURCE,
+    CONTEXT, Chain, FAILED, LOOPED, MAX_CONTEXT, MAX_DATA, MAX_EACH, MAX_INPUT, MAX_TOTAL, MAX_VALUES, Rules,
+    SOURCE,
 };
 
 /// An event that is done, as rules see it.
@@ -152,6 +153,9 @@ impl Scope {
             if size(result) > MAX_INPUT {
                 let what = format!("result is larger than the {MAX_INPUT} bytes that templates are given");
                 scope.unseen.push((Uses::RESULT, what));
+            } else if !is_small(result) {
+                let what = format!("result holds more than the {MAX_VALUES} values that templates are given");
+                scope.unseen.push((Uses::RESULT, what));
             } else {
                 scope.values.push(("result", Value::from(Serde(result))));
             }
@@ -194,7 +198,26 @@ fn data(data: &Data) -> Result<Option<Json>, String> {
             "is larger than the {MAX_INPUT} bytes that templates are given"
         ));
     }
-    data.to_json().map_err(|what| format!("is no JSON: {what}"))
+    let json = data.to_json().map_err(|what| format!("is no JSON: {what}"))?;
+    match json {
+        Some(json) if !is_small(&json) => Err(format!(
+            "holds more than the {MAX_VALUES} values that templates are given"
+        )),
+        json => Ok(json),
+    }
+}
+
+/// Whether there are few enough values in it. Each costs a hundred times its bytes while templates look at it.
+fn is_small(json: &Json) -> bool {
+    fn count(json: &Json, left: usize) -> Option<usize> {
+        let left = left.checked_sub(1)?;
+        match json {
+            Json::Array(items) => items.iter().try_fold(left, |left, item| count(item, left)),
+            Json::Object(fields) => fields.values().try_fold(left, |left, value| count(value, left)),
+            _ => Some(left),
+        }
+    }
+    count(json, MAX_VALUES).is_some()
 }
 
 /// All that a rule emits on an event, or why it emits nothing of it.

@@ -40,6 +40,8 @@ pub const MAX_NAME: usize = 64;
 pub const MAX_EACH: usize = 100;
 /// Most bytes that templates are given of one event: `data`, `result` and `context`, each as JSON.
 pub const MAX_INPUT: usize = 1 << 20;
+/// Most values in each of these, those within others included.
+pub const MAX_VALUES: usize = 50_000;
 /// Most bytes of the data of an emitted event, as JSON.
 pub const MAX_DATA: usize = 512 << 10;
 /// Most bytes of the context of an emitted event, as JSON.

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use rules::{Chain, Decided, FAILED, HOPS, Input, LOOPED, MAX_DATA, MAX_EACH, MAX_INPUT, Rules};
+use rules::{Chain, Decided, FAILED, HOPS, Input, LOOPED, MAX_DATA, MAX_EACH, MAX_INPUT, MAX_VALUES, Rules};
 use serde_json::{Value, json};
 use shared::event::{Data, Event, EventId, Extra, Key, Priority, Tenant};
 use shared::subject::Service;
@@ -347,4 +347,28 @@ fn ids_are_told_by_parent_rule_and_place_or_by_what_the_rule_says() {
     assert_ne!(ids(&said, &a), ids(&said, &other), "never across tenants");
     let nothing = one("dedup = '{{ event.time }}'", "1");
     assert_eq!(failure(&decide(&nothing, &a)), "dedup: gives nothing");
+}
+
+#[test]
+fn many_small_values_and_long_lists_to_look_through_are_told_and_not_worked_off() {
+    let many: Vec<Value> = (0..MAX_VALUES).map(|_| json!(0)).collect();
+    let rules = one("", "{ n = \"{{ data | length }}\" }");
+    let decided = decide(&rules, &event(&json!(many[2..])));
+    assert_eq!(data(&decided), [json!({"n": MAX_VALUES - 2})]);
+    let decided = decide(&rules, &event(&json!(many)));
+    assert!(
+        failure(&decided).contains("more than the 50000 values"),
+        "{decided:?}"
+    );
+
+    // A step of the engine for each item, and in it one for each of the others.
+    let rules = one(
+        "each = \"data.a | reject('in', data.b)\"",
+        "{ n = \"{{ item }}\" }",
+    );
+    let few = json!({"a": [1, 2, 3], "b": (2..1_002).collect::<Vec<_>>()});
+    assert_eq!(data(&decide(&rules, &event(&few))), [json!({"n": 1})]);
+    let long = json!({"a": [1], "b": (2..1_003).collect::<Vec<_>>()});
+    let decided = decide(&rules, &event(&long));
+    assert!(failure(&decided).contains("at most 1000 items"), "{decided:?}");
 }

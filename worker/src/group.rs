@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use crate::delivery::Delivery;
 use crate::effect::Effect;
 use crate::handler::{Grouping, Handler, Outcome};
-use crate::limits::{Limits, TENANT};
+use crate::limits::TENANT;
 use crate::outbound::lease::Lease;
 use crate::pool::Pool;
 use crate::process::{no_answer, put_off, take_turn};
@@ -129,8 +129,14 @@ impl Groups {
     }
 
     /// What an event shares with those that it may go with; `None` when it goes alone.
-    pub fn key(&self, event: &Event, handler: &dyn Handler, limits: &Limits, lease: &Lease) -> Option<Key> {
+    ///
+    /// What has failed before, or came again, goes alone: nobody's attempts are spent by another more than once.
+    pub fn key(&self, event: &Event, delivery: &Delivery, lease: &Lease, pool: &Pool) -> Option<Key> {
         self.grouping?;
+        if delivery.failed_attempts() > 0 || delivery.delivered > 1 {
+            return None;
+        }
+        let (handler, limits) = (&*pool.handler, &pool.limits);
         if handler.effect(event) != Effect::Repeatable {
             return None;
         }

@@ -120,7 +120,7 @@ async fn call(
     note: &mut Note,
     pool: &Pool,
 ) -> Result<Option<Completion>, Failure> {
-    let ticket = match pool.groups.key(event, &*pool.handler, &pool.limits, lease) {
+    let ticket = match pool.groups.key(event, delivery, lease, pool) {
         Some(key) => match Box::pin(group::together(key, event, delivery, ticket, lease, pool)).await {
             Together::Ended(outcome) => return outcome.map(Some),
             Together::Alone => None,

@@ -23,7 +23,13 @@ fn pointer(path: &Path) -> Result<Option<String>, AnalysisError> {
         Err(_) => Ok(None),
         Ok(meta) if meta.is_file() && meta.len() <= MAX_POINTER => {
             let text = fs::read(path).map_err(|e| AnalysisError::Broken(e.to_string()))?;
-            Ok(Some(String::from_utf8_lossy(&text).into_owned()))
+            let text = String::from_utf8(text).map_err(|_| refused("this names no place in UTF-8", path))?;
+            // What is checked must be what is opened, whoever splits and trims the text.
+            let odd = |line: &str| line.contains(char::is_control) || line != line.trim();
+            if text.split('\n').any(odd) {
+                return Err(refused("this names a place with odd characters", path));
+            }
+            Ok(Some(text))
         }
         Ok(_) => Err(refused("this is no plain file", path)),
     }

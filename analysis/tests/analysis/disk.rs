@@ -1,6 +1,7 @@
 //! Repositories on this machine: revisions, packs, bare ones, and what leads out of the roots.
 
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -150,7 +151,7 @@ async fn a_repository_whose_own_folder_leads_out_is_refused() {
         spoil(&world.path().join(".git"));
         world
     };
-    let cases: [(&str, World); 6] = [
+    let cases: [(&str, World); 8] = [
         (
             "alternate",
             repository(&|git| {
@@ -182,6 +183,27 @@ async fn a_repository_whose_own_folder_leads_out_is_refused() {
         (
             "commondir",
             repository(&|git| fs::write(git.join("commondir"), secret.to_str().unwrap()).unwrap()),
+        ),
+        // What is looked at must be what git opens: it splits at line feeds and trims nothing.
+        (
+            "alternates that end oddly",
+            repository(&|git| {
+                let inside = git.parent().unwrap();
+                fs::create_dir_all(inside.join("objs")).unwrap();
+                symlink(secret.join("objects"), inside.join("objs\r")).unwrap();
+                let line = format!("{}\r\n", inside.join("objs").display());
+                fs::write(git.join("objects/info/alternates"), line).unwrap();
+            }),
+        ),
+        (
+            "commondir that is no text",
+            repository(&|git| {
+                let inside = git.parent().unwrap();
+                fs::create_dir_all(inside.join("cm\u{FFFD}")).unwrap();
+                let other = std::ffi::OsStr::from_bytes(b"cm\xff");
+                symlink(&secret, inside.join(other)).unwrap();
+                fs::write(git.join("commondir"), b"../cm\xff").unwrap();
+            }),
         ),
         (
             "reference",

@@ -43,7 +43,7 @@ pub(super) static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(|| {
     engine.add_test("false", tests::is_false);
     engine.add_test("ge", tests::is_ge);
     engine.add_test("gt", tests::is_gt);
-    engine.add_test("in", tests::is_in);
+    engine.add_test("in", own::is_in);
     engine.add_test("le", tests::is_le);
     engine.add_test("lt", tests::is_lt);
     engine.add_test("mapping", tests::is_mapping);

@@ -3,11 +3,13 @@
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use minijinja::value::ValueKind;
-use minijinja::{Error, ErrorKind, Value};
+use minijinja::{Error, ErrorKind, State, Value};
 
 use super::written;
 use crate::MAX_INPUT;
 
+/// Most items that the test `in` looks through.
+const MAX_AMONG: usize = 1_000;
 /// Most parts that a text is split into.
 const MAX_PARTS: usize = 10_000;
 
@@ -29,6 +31,15 @@ fn text<'v>(value: &'v Value, filter: &str) -> Result<&'v str, Error> {
     there(value, filter)?;
     let wrong = || refused(format!("{filter} is for text, this is a {}", value.kind()));
     value.as_str().ok_or_else(wrong)
+}
+
+/// Whether something is among others. In a filter over a list this is one step for each of its items, so that the others are
+/// few.
+pub(super) fn is_in(state: &State<'_, '_>, value: &Value, others: &Value) -> Result<bool, Error> {
+    if others.len().is_some_and(|len| len > MAX_AMONG) && others.as_str().is_none() {
+        return Err(refused(format!("in looks through at most {MAX_AMONG} items")));
+    }
+    minijinja::tests::is_in(state, value, others)
 }
 
 /// JSON text of a value.

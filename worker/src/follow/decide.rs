@@ -11,6 +11,7 @@ use shared::failure::Reason;
 use shared::subject::{header, headers, without};
 use shared::telemetry::propagation;
 use shared::wire;
+use tokio::sync::Semaphore;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
@@ -18,6 +19,9 @@ use super::message::Message;
 use super::settings::Book;
 use crate::delivery::Delivery;
 use crate::pool::Pool;
+
+/// Decisions at a time in one worker: what templates look at takes some hundred times its bytes.
+static DECIDING: Semaphore = Semaphore::const_new(2);
 
 /// What an event owes that ended so, of all its rules or of those that a replayed letter names.
 pub(super) async fn decide(
@@ -38,7 +42,9 @@ pub(super) async fn decide(
     let chain = Chain::parse(header(delivery.headers(), headers::CHAIN));
     let (hops, service, given) = (book.hops, pool.config.service.clone(), event.clone());
     // On a thread of its own: a template may take milliseconds, and one that panics ends nothing but itself.
+    let place = DECIDING.acquire().await;
     let decided = tokio::task::spawn_blocking(move || {
+        let _place = place;
         let (code, result) = ending.map_or((None, None), |(code, result)| (Some(code), result));
         rules::decide(
             &rules,

@@ -341,6 +341,14 @@ fn gitlab() {
     assert_eq!(said(&both, &sent, BODY, NOW + 301), Err(Code::TimestampStale));
     assert_eq!(said(&both, &sent, BODY, NOW - 301), Err(Code::TimestampStale));
     assert_eq!(said(&both, &sent, "{}", NOW), Err(Code::SignatureWrong));
+    // Signed under the other names of Standard Webhooks, the id beside them would not be what is signed.
+    let renamed = [
+        ("svix-id", "1"),
+        ("svix-timestamp", &time),
+        ("svix-signature", &right),
+        ("webhook-id", "2"),
+    ];
+    assert_eq!(said(&signed, &renamed, BODY, NOW), Err(Code::SignatureMissing));
     let shown = format!("{both:?}");
     assert!(
         !shown.contains("new") && !shown.contains(&signing[6..]),
