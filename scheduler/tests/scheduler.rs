@@ -63,12 +63,16 @@ struct Replica {
 
 impl Replica {
     async fn start(fleet: &Fleet) -> Self {
+        Self::start_every(fleet, Duration::from_millis(250)).await
+    }
+
+    async fn start_every(fleet: &Fleet, interval: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let listen = listener.local_addr().unwrap();
         let config = Config {
             fleet: fleet.clone(),
             listen,
-            interval: Duration::from_millis(250),
+            interval,
             claims_grace: Duration::from_hours(1),
             scaling: scheduler::config::Scaling::default(),
             keda_listen: None,
@@ -397,4 +401,36 @@ async fn messages_delivered_too_often_are_buried_with_bytes_and_history() {
     })
     .await;
     replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_whose_stream_cannot_be_made_keeps_no_other_from_being_seen() {
+    let stage = stage(&[]).await;
+    // Somebody else's stream has the subjects of the first of them.
+    let taken = jetstream::stream::Config {
+        name: "TAKEN".into(),
+        subjects: vec!["events.github".into()],
+        ..Default::default()
+    };
+    stage.js.create_stream(taken).await.unwrap();
+    // So far apart that what is missing is not mended by looks that failed, meanwhile.
+    let replica = Replica::start_every(&stage.fleet, Duration::from_secs(1)).await;
+    eventually("the second is seen", SOON, || async {
+        let views = replica.views().await.unwrap_or_default();
+        let state = |name: &str| {
+            views
+                .iter()
+                .find(|view| view.service == name)
+                .map(|view| view.state)
+        };
+        state("http") == Some(Freshness::Fresh) && state("github") == Some(Freshness::Unknown)
+    })
+    .await;
+    // And the first when it can be made.
+    stage.js.delete_stream("TAKEN").await.unwrap();
+    eventually("the first is seen too", SOON * 3, || async {
+        let views = replica.views().await.unwrap_or_default();
+        !views.is_empty() && views.iter().all(|view| view.state == Freshness::Fresh)
+    })
+    .await;
 }

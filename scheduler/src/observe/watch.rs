@@ -88,27 +88,34 @@ impl Observer {
     /// Makes the streams of every service once, however long that takes, and tells of drift.
     async fn make(&self) {
         let mut drift = BTreeSet::new();
-        for service in &self.services {
-            let services = std::slice::from_ref(service);
-            let found = loop {
-                match topology::ensure(&self.js, services, &self.streams).await {
-                    Ok(found) => break found,
-                    Err(error) => tracing::warn!(%service, %error, "the topology is not to be had"),
-                }
-                sleep(AGAIN).await;
-            };
-            for found in found {
-                if drift.insert((found.object.clone(), found.setting)) {
-                    tracing::warn!(
-                        object = found.object,
-                        setting = found.setting,
-                        is = found.is,
-                        should = found.should,
-                        "the topology is not as the settings say"
-                    );
+        let mut left: Vec<_> = self.services.iter().collect();
+        loop {
+            let mut failed = Vec::new();
+            for service in left {
+                let made = topology::ensure(&self.js, std::slice::from_ref(service), &self.streams).await;
+                let found = made.unwrap_or_else(|error| {
+                    tracing::warn!(%service, %error, "the topology is not to be had");
+                    failed.push(service);
+                    Vec::new()
+                });
+                for found in found {
+                    if drift.insert((found.object.clone(), found.setting)) {
+                        tracing::warn!(
+                            object = found.object,
+                            setting = found.setting,
+                            is = found.is,
+                            should = found.should,
+                            "the topology is not as the settings say"
+                        );
+                    }
                 }
             }
             self.metrics.drift.set(drift.len() as i64);
+            if failed.is_empty() {
+                return;
+            }
+            left = failed;
+            sleep(AGAIN).await;
         }
     }
 
