@@ -2,6 +2,9 @@
 
 mod event;
 mod find;
+mod found;
+mod kin;
+mod models;
 mod page;
 mod plan;
 mod service;

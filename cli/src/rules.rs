@@ -1,5 +1,6 @@
-//! `weir rules check`: what is wrong with a rules file, and what would follow from a sample.
+//! `weir rules check`: what is wrong with a rules file, what in it comes to nothing, and what would follow from a sample.
 
+mod idle;
 mod sample;
 
 use std::io::Read;
@@ -26,9 +27,10 @@ pub(crate) fn run(command: &args::Rules) -> Result<(), Failure> {
 fn check(check: &Check) -> Result<(), Failure> {
     let text = read(&check.file, MAX_BYTES)?;
     let known = services(check)?;
-    let sample = match &check.event {
-        Some(path) => Some(Sample::read(&read(path, MAX_INPUT * 4)?, path)?),
-        None => None,
+    let sample = match (&check.event, &check.payload) {
+        (Some(path), _) => Some(Sample::read(&read(path, MAX_INPUT * 4)?, path)?),
+        (None, Some(path)) => Some(Sample::of_payload(read(path, MAX_INPUT * 4)?, path, check)?),
+        (None, None) => None,
     };
     let rules = match Rules::read(&text, known.as_deref()) {
         Ok(rules) => rules,
@@ -48,6 +50,7 @@ fn check(check: &Check) -> Result<(), Failure> {
             return Err(Failure::Failed(format!("{count} {things} wrong with {file}")));
         }
     };
+    let warnings = idle::find(&rules);
     let decisions: Vec<_> = match &sample {
         Some(sample) => rules
             .all()
@@ -60,7 +63,14 @@ fn check(check: &Check) -> Result<(), Failure> {
         let decided = decisions
             .iter()
             .map(|(rule, decided)| shown(rule, decided.as_ref()));
-        out(json!({"problems": [], "rules": decided.collect::<Vec<_>>()}));
+        let warned = warnings
+            .iter()
+            .map(|idle::Warning { rule, what }| json!({"line": rule.line, "rule": rule.name, "what": what}));
+        out(json!({
+            "problems": [],
+            "warnings": warned.collect::<Vec<_>>(),
+            "rules": decided.collect::<Vec<_>>(),
+        }));
     } else {
         let count = rules.all().len();
         let things = if count == 1 { "rule" } else { "rules" };
@@ -68,6 +78,10 @@ fn check(check: &Check) -> Result<(), Failure> {
             "{}: {count} {things}, nothing wrong",
             check.file.display()
         ));
+        for idle::Warning { rule, what } in &warnings {
+            let line = format!("warning: line {}, rule {}: {what}", rule.line, rule.name);
+            out(clean(&line, 1000));
+        }
         for (rule, decided) in &decisions {
             tell(rule, decided.as_ref());
         }

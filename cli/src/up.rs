@@ -1,5 +1,6 @@
 //! `weir up`: the whole fleet on this machine. Servers first, then services; stopped the other way round.
 
+mod calls;
 mod child;
 mod folder;
 mod given;

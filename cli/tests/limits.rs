@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "tests panic on failure")]
 
 mod limits {
+    mod chain;
     mod change;
     mod explain;
+    mod models;
     mod stage;
     mod upstreams;
 }

@@ -17,7 +17,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
-use shared::event::{Data, Event, EventId, Key, MAX_NAME, Tenant};
+use shared::event::{Data, Event, EventId, Key, MAX_NAME, Tenant, is_json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -29,6 +29,8 @@ use pointer::{Pointer, pick_each};
 
 /// The type of an event whose delivery does not say what happened.
 pub const KIND: &str = "webhook";
+/// The media type of most deliveries.
+const JSON: &str = "application/json";
 /// Longest id of a delivery: with its source before it, it is the event's.
 const MAX_DELIVERY: usize = 220;
 
@@ -45,7 +47,7 @@ pub enum Accepted {
 struct Delivery<'d> {
     headers: &'d HeaderMap,
     body: &'d Bytes,
-    /// Whether the body is a form, with JSON in its field `payload`.
+    /// Whether the body is a form, by its bytes: most have JSON in their field `payload`.
     is_form: bool,
 }
 
@@ -71,16 +73,26 @@ struct Fields {
 pub fn webhook(source: &Source, verified: &Verified<'_>) -> Result<Accepted, Refusal> {
     let (headers, body) = (verified.headers(), verified.body());
     let binary = matches!(source.scheme, Scheme::Hmac(_));
-    let default = if binary {
-        "application/octet-stream"
-    } else {
-        "application/json"
+    let default = if binary { "application/octet-stream" } else { JSON };
+    // It is not signed: what the bytes say of themselves comes first, here and for all who read the event.
+    let said = content_type(headers, default)?;
+    // GitLab, Linear and Stripe send no forms.
+    let forms = !matches!(
+        source.scheme,
+        Scheme::Gitlab(_) | Scheme::Linear(_) | Scheme::Stripe(_)
+    );
+    let is_form = forms && form::looks_so(body);
+    let open = matches!(source.scheme, Scheme::Standard(_) | Scheme::Hmac(_));
+    let media = match body.trim_ascii_start().first() {
+        _ if is_form && !open => form::FORM,
+        Some(b'{' | b'[') if form::is_form(said) || !open && !is_json(said) => JSON,
+        _ if !is_form && form::is_form(said) => default,
+        _ => said,
     };
-    let media = content_type(headers, default)?;
     let delivery = Delivery {
         headers,
         body,
-        is_form: form::is_form(media),
+        is_form,
     };
     let reading = match &source.scheme {
         Scheme::Github(_) => github::read(&delivery),
@@ -95,7 +107,7 @@ pub fn webhook(source: &Source, verified: &Verified<'_>) -> Result<Accepted, Ref
         Reading::Event(fields) => fields,
         Reading::Answer(answer) => return Ok(Accepted::Answer(answer)),
     };
-    let lookup = source.overrides.of(headers, body);
+    let lookup = source.overrides.of(headers, body, is_form);
     let text = |text: &str| Some(text.to_owned());
     let id = match lookup.find(Field::Id, |id| usable_id(id).then(|| id.to_owned())) {
         Wish::Value(id) => Some(id),

@@ -19,7 +19,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::find::{Walked, walk};
-use super::page::{self, Buried, Put, Report, Row, Searched, Tried, Waiting};
+use super::found::{Buried, Put, Row, Searched, Tried, Waiting};
+use super::kin::{Kin, Told};
+use super::page::{self, Report};
 use super::plan;
 use super::service::Limits;
 use crate::failure::Failure;
@@ -48,12 +50,17 @@ pub(super) async fn run(
         },
     }
     let done = report.rows.iter().any(|row| row.state == "done");
+    let mut told = None;
     if !done {
         let bar = bar();
         let searched = search(reached, id, service, &mut report, &bar).await;
         bar.finish_and_clear();
-        searched?;
+        told = searched?;
     }
+    report.kin = match &reached.postgres_url {
+        Some(url) if report.unknown.is_none() => Kin::read(url, id, service, told).await,
+        _ => Kin::of(id, told),
+    };
     if as_json {
         let mut value = report.json();
         value["event"] = json!(id.as_str());
@@ -118,14 +125,15 @@ fn bar() -> ProgressBar {
 }
 
 /// Looks in the streams of the services, then among the retries, then among the dead letters. In this order, so that an
-/// event that moves on meanwhile is seen where it moves to.
+/// event that moves on meanwhile is seen where it moves to. Gives what one of its messages says that it follows from.
 async fn search(
     reached: &Reached,
     id: &EventId,
     service: Option<&Service>,
     report: &mut Report,
     bar: &ProgressBar,
-) -> Result<(), Failure> {
+) -> Result<Option<Told>, Failure> {
+    let mut told = None;
     let services = match service {
         Some(service) => vec![service.clone()],
         None => services(&reached.js).await?,
@@ -138,6 +146,7 @@ async fn search(
             let limits = Limits::read(reached, &service).await?;
             let out = Out::read(&reached.js, &service).await?;
             for message in &walked.found {
+                told = told.or_else(|| Told::read(&service, &message.headers));
                 let waiting = waiting(&service, &stream, &walked, message, &limits, &out).await?;
                 report.waiting.push(waiting);
             }
@@ -151,23 +160,30 @@ async fn search(
     if let Some((_, walked)) = look(&reached.js, RETRY_STREAM, id, report, bar).await? {
         for message in &walked.found {
             let owner = of(message, RETRY_SCHEDULED).or_else(|| of(message, RETRY_DUE));
-            report.put.extend(owner.map(|service| put(service, message)));
+            if let Some(service) = owner {
+                told = told.or_else(|| Told::read(&service, &message.headers));
+                report.put.push(put(service, message));
+            }
         }
     }
     if let Some((_, walked)) = look(&reached.js, DEAD_STREAM, id, report, bar).await? {
-        let letters = walked.found.iter().filter_map(DeadLetter::read);
-        let ours = letters.filter(|letter| service.is_none_or(|service| *service == letter.service));
-        report.buried.extend(ours.map(|letter| Buried {
-            service: letter.service,
-            sequence: letter.sequence,
-            code: letter.code,
-            reason: letter.reason,
-            attempts: letter.attempts,
-            at: letter.at,
-            history: letter.history,
-        }));
+        for message in &walked.found {
+            let letter = DeadLetter::read(message);
+            let ours = letter.filter(|letter| service.is_none_or(|service| *service == letter.service));
+            let Some(letter) = ours else { continue };
+            told = told.or_else(|| Told::read(&letter.service, &message.headers));
+            report.buried.push(Buried {
+                service: letter.service,
+                sequence: letter.sequence,
+                code: letter.code,
+                reason: letter.reason,
+                attempts: letter.attempts,
+                at: letter.at,
+                history: letter.history,
+            });
+        }
     }
-    Ok(())
+    Ok(told)
 }
 
 /// Walks through a stream, if it is there.

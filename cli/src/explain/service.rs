@@ -12,6 +12,7 @@ use super::plan;
 use crate::failure::Failure;
 use crate::fleet::Reached;
 use crate::limits::buckets::{self, Buckets, Limit};
+use crate::limits::models::{self, Model};
 use crate::limits::reading::{Hold, read_at};
 use crate::limits::{now, show, unsaid};
 use crate::moment;
@@ -26,6 +27,7 @@ const MOST_APART: usize = 5;
 pub(super) struct Limits {
     pub(super) now: Option<Now>,
     pub(super) all: Vec<Limit>,
+    pub(super) models: Vec<Model>,
     /// Why nothing is known of how they stand.
     pub(super) away: Option<String>,
     buckets: Option<Buckets>,
@@ -40,20 +42,39 @@ impl Limits {
             return Ok(Self {
                 now,
                 all: Vec::new(),
+                models: Vec::new(),
                 away: None,
                 buckets: None,
             });
         };
-        let (all, away) = match buckets.limits(said).await {
+        let mut models = models::models(said);
+        let asked = async {
+            models::read(&buckets, &mut models).await?;
+            buckets.limits(said).await
+        };
+        let (all, away) = match asked.await {
             Ok(all) => (all, None),
             Err(why) => (buckets::limits(said), Some(why)),
         };
         Ok(Self {
             now,
             all,
+            models,
             buckets: away.is_none().then_some(buckets),
             away,
         })
+    }
+
+    /// Of a service that has none but its models'.
+    #[cfg(test)]
+    pub(super) fn of(models: Vec<Model>, away: Option<String>) -> Self {
+        Self {
+            now: None,
+            all: Vec::new(),
+            models,
+            away,
+            buckets: None,
+        }
     }
 
     /// Why the next call does not begin, as a sentence; `None` when no limit is in its way.
@@ -103,7 +124,8 @@ pub(super) async fn run(reached: &Reached, service: &Service, as_json: bool) -> 
     let done = (backlog > 0 && limits.away.is_none() && out.all().is_none())
         .then(|| plan::start_of(&limits.all, backlog))
         .flatten();
-    let sentences = sentences(service, &observation, asking, &limits, &out, &apart, done);
+    let mut sentences = sentences(service, &observation, asking, &limits, &out, &apart, done);
+    sentences.extend(super::models::sentences(&limits));
     if as_json {
         let slowest = plan::slowest(&limits.all);
         terminal::out(json!({
@@ -120,6 +142,7 @@ pub(super) async fn run(reached: &Reached, service: &Service, as_json: bool) -> 
             "slowest_limit": slowest.map(|(limit, _)| &limit.name),
             "done_at": done.map(moment::stamp),
             "limits": limits.all.iter().map(Limit::json).collect::<Vec<_>>(),
+            "models": limits.models.iter().map(Model::json).collect::<Vec<_>>(),
             "apart": apart.iter().take(MOST_APART).map(Limit::json).collect::<Vec<_>>(),
             "apart_total": apart.len(),
             "redis_problem": limits.away,
@@ -130,9 +153,11 @@ pub(super) async fn run(reached: &Reached, service: &Service, as_json: bool) -> 
         for sentence in &sentences {
             terminal::out(sentence);
         }
-        if !limits.all.is_empty() {
+        let theirs = limits.models.iter().flat_map(Model::named);
+        let all: Vec<_> = limits.all.iter().cloned().chain(theirs).collect();
+        if !all.is_empty() {
             terminal::out("");
-            terminal::out(table(&limits.all).text());
+            terminal::out(table(&all).text());
         }
     }
     match &limits.now {
@@ -192,7 +217,14 @@ fn sentences(
              what does its log say?"
         )),
         None if pending > 0 => {
-            all.push("No limit is in the way: workers and the API set the pace.".to_owned());
+            let own = if limits.models.is_empty() {
+                ""
+            } else {
+                " of the service itself"
+            };
+            all.push(format!(
+                "No limit{own} is in the way: workers and the API set the pace."
+            ));
         }
         None if unacked > 0 => all.push("Nothing waits; the rest is worked on right now.".to_owned()),
         None if retrying > 0 => {
@@ -312,6 +344,7 @@ mod tests {
         let limits = |away: Option<&str>| Limits {
             now: Some(now.clone()),
             all: all.clone(),
+            models: Vec::new(),
             away: away.map(str::to_owned),
             buckets: None,
         };

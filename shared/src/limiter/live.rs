@@ -127,6 +127,9 @@ pub struct Now {
     pub provider: String,
     /// The limits by name.
     pub limits: BTreeMap<String, InForce>,
+    /// The models that the service asks, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub models: Models,
     /// What happens while Redis is away: `stop` or `share`.
     pub away: String,
     /// How far ahead calls are booked, milliseconds.
@@ -146,6 +149,24 @@ pub struct Now {
     /// Why these wishes are not in force; `None` when they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+}
+
+/// Models by name.
+pub type Models = BTreeMap<String, Model>;
+
+/// A model that a service asks, under limits of its own. Those stand in the settings alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Model {
+    /// Whose it is and its id there, for example `openai:gpt-5-mini`.
+    pub id: String,
+    /// Where it is asked.
+    pub url: String,
+    /// Service, model and credential in braces: what every key of its buckets begins with.
+    pub tag: String,
+    /// Whose limits and headers, for example `openai`.
+    pub provider: String,
+    /// Its limits by name.
+    pub limits: BTreeMap<String, InForce>,
 }
 
 #[cfg(test)]

@@ -1,3 +1,6 @@
+use shared::dead_letter::Attempt;
+use shared::subject::{Lane, Service};
+
 use super::*;
 
 fn github() -> Service {

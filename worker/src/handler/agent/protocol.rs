@@ -329,13 +329,20 @@ impl Gather {
         })
     }
 
-    /// The use by now as far as it can be reckoned, with `input` as what the question was reckoned at.
-    pub(super) fn reckoned(&self, input: u64) -> Usage {
-        let written = super::money::tokens_of(self.text.len());
+    /// The most that may have been used by now, where the maker has not told: `most` is what the question can use at all.
+    /// Of an answer that is `here` it is known how long it is; nobody knows how long one would have become that broke off.
+    pub(super) fn reckoned(&self, most: Usage, here: bool) -> Usage {
+        // What was cut off the text was written.
+        let written = self.searched.max(self.text.len()) as u64;
+        let output = if here {
+            written.min(most.output)
+        } else {
+            most.output
+        };
         Usage {
-            input: self.input.unwrap_or(input),
+            input: self.input.unwrap_or(most.input),
             cached: self.cached,
-            output: self.output.unwrap_or(0).max(written),
+            output: self.output.unwrap_or(0).max(output),
             estimated: true,
         }
     }

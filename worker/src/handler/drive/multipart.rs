@@ -118,6 +118,7 @@ fn message(body: &Bytes, part: Range) -> Option<(usize, Answer)> {
         status: StatusCode::from_u16(status).ok()?,
         headers,
         body: body.slice(from..end),
+        cut: false,
     };
     // A body that ends before its time is none.
     let told = inner.headers.get(http::header::CONTENT_LENGTH);
@@ -182,6 +183,7 @@ mod tests {
             status: StatusCode::OK,
             headers,
             body: body.to_vec().into(),
+            cut: false,
         }
     }
 

@@ -171,7 +171,7 @@ fn waits(outcome: Outcome) -> (String, Duration) {
 #[tokio::test]
 async fn a_tenants_day_ends_when_its_money_does_and_no_other_tenants() {
     let api = echo().await;
-    // A call of 9 tokens at most is reserved at less than a tenth of what it costs in the end; three fit.
+    // A call of 9 tokens at most is reserved at a third of what it costs in the end; three fit.
     let bounds = [("BUDGET_TENANT", "0.0055")];
     let stage = stage_with_redis(&api, &["a"], &bounds).await;
     let ask = |tenant: &str| of_tenant(tenant, &json!({"prompt": "x", "max_tokens": 9}));
@@ -229,6 +229,33 @@ async fn what_is_reserved_counts_until_it_is_known_better() {
         "the rest was given back"
     );
     assert_eq!(api.seen().len(), 2);
+}
+
+/// Whatever a question is written in, and whatever comes with it: the maker that counts a token for each byte of it
+/// finds no more than was reserved.
+#[tokio::test]
+async fn no_call_begins_that_could_cost_more_than_is_left() {
+    let api = Api::new(|seen| said("{}", seen.body.len() as u64, 9)).await;
+    let schema = json!({"type": "object", "description": "x".repeat(9_000)});
+    for data in [
+        json!({"prompt": "為什麼".repeat(1_000), "max_tokens": 9}),
+        json!({"prompt": "c29tZSBiYXNlNjQ=\n{[(\"\\\"".repeat(300), "max_tokens": 9}),
+        json!({"prompt": "x", "json": schema, "max_tokens": 9}),
+        json!({"messages": vec![json!({"role": "user", "content": "x"}); 200], "max_tokens": 9}),
+    ] {
+        let free = stage(&api, &["a"], &[]);
+        let (_, told) = result(free.handle(&event("ask", &data)).await);
+        let cost = told["cost"]["nano_usd"].as_u64().unwrap();
+        api.seen();
+        let bound = super::super::money::show(cost - 1);
+        let bounds = [("BUDGET_DAY", bound.as_str()), ("BUDGET_OVER", "refuse")];
+        let stage = stage_with_redis(&api, &["a"], &bounds).await;
+        assert_eq!(
+            failure(stage.handle(&event("ask", &data)).await),
+            ("permanent", "over_budget".into())
+        );
+        assert!(api.seen().is_empty());
+    }
 }
 
 #[tokio::test]
