@@ -156,7 +156,9 @@ Examples:
 
 An event is looked for in Postgres [WEIR_POSTGRES_URL, else the fleet of
 `weir up`], in the streams of the services and among retries and dead letters,
-in each of them through the newest 100,000 messages.")]
+in each of them through the newest 100,000 messages. What rules made of it, and
+what it was made of, is shown as a tree: 10 of what follows from one event, 100
+in all.")]
 pub(crate) struct Explain {
     /// A service's name or an event's id.
     #[arg(value_name = "SERVICE|EVENT-ID")]
