@@ -16,6 +16,7 @@ mod git;
 mod graph;
 pub mod index;
 pub mod language;
+mod memory;
 mod pool;
 pub mod reading;
 pub mod report;

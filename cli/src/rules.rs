@@ -15,7 +15,7 @@ use shared::subject::Service;
 
 use crate::args::{self, Check};
 use crate::failure::Failure;
-use crate::terminal::{clean, clean_lines, out};
+use crate::terminal::{clean, clean_lines, out, out_json};
 use sample::Sample;
 
 pub(crate) fn run(command: &args::Rules) -> Result<(), Failure> {
@@ -39,7 +39,7 @@ fn check(check: &Check) -> Result<(), Failure> {
                 let told = problems
                     .iter()
                     .map(|problem| json!({"line": problem.line, "rule": problem.rule, "what": problem.what}));
-                out(json!({"problems": told.collect::<Vec<_>>()}));
+                out_json(&json!({"problems": told.collect::<Vec<_>>()}));
             } else {
                 for problem in &problems {
                     out(clean(&problem.to_string(), usize::MAX));
@@ -66,7 +66,7 @@ fn check(check: &Check) -> Result<(), Failure> {
         let warned = warnings
             .iter()
             .map(|idle::Warning { rule, what }| json!({"line": rule.line, "rule": rule.name, "what": what}));
-        out(json!({
+        out_json(&json!({
             "problems": [],
             "warnings": warned.collect::<Vec<_>>(),
             "rules": decided.collect::<Vec<_>>(),
@@ -87,11 +87,17 @@ fn check(check: &Check) -> Result<(), Failure> {
         }
     }
     let failed = decisions.iter().filter_map(|(_, decided)| decided.as_ref());
-    match failed.flat_map(|decided| &decided.failures).count() {
-        0 => Ok(()),
-        1 => Err(Failure::Failed("1 rule fails on this event".into())),
-        count => Err(Failure::Failed(format!("{count} rules fail on this event"))),
-    }
+    let count = failed.flat_map(|decided| &decided.failures).count();
+    let what = match count {
+        0 => return Ok(()),
+        1 => "1 rule fails on this event".to_owned(),
+        count => format!("{count} rules fail on this event"),
+    };
+    let hint = match check.payload {
+        Some(_) => "; of `code` and `result`, how it ended, a payload says nothing: --event does",
+        None => "",
+    };
+    Err(Failure::Failed(what + hint))
 }
 
 /// What one rule decides on the sample; `None` when it does not concern it.

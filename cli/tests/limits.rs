@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "tests panic on failure")]
 
 mod limits {
+    mod budgets;
     mod chain;
     mod change;
     mod explain;

@@ -232,6 +232,7 @@ fn a_rule_is_tried_on_what_a_webhook_brought() {
     for body in [
         r#"{"action":"opened","issue":{"title":"a = b"}}"#,
         "payload=%7B%22issue%22%3A%7B%22title%22%3A%22a+%3D+b%22%7D%7D",
+        "%70ayload=%7B%22issue%22%3A%7B%22title%22%3A%22a+%3D+b%22%7D%7D\n",
     ] {
         let payload = file(body);
         let payload = ["--payload", payload.path().to_str().unwrap()];

@@ -16,6 +16,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::{HeaderMap, header};
+use serde::de::IgnoredAny;
 use sha2::{Digest, Sha256};
 use shared::event::{Data, Event, EventId, Key, MAX_NAME, Tenant, is_json};
 use time::OffsetDateTime;
@@ -82,13 +83,7 @@ pub fn webhook(source: &Source, verified: &Verified<'_>) -> Result<Accepted, Ref
         Scheme::Gitlab(_) | Scheme::Linear(_) | Scheme::Stripe(_)
     );
     let is_form = forms && form::looks_so(body);
-    let open = matches!(source.scheme, Scheme::Standard(_) | Scheme::Hmac(_));
-    let media = match body.trim_ascii_start().first() {
-        _ if is_form && !open => form::FORM,
-        Some(b'{' | b'[') if form::is_form(said) || !open && !is_json(said) => JSON,
-        _ if !is_form && form::is_form(said) => default,
-        _ => said,
-    };
+    let media = media(said, body, is_form, source);
     let delivery = Delivery {
         headers,
         body,
@@ -171,6 +166,26 @@ fn content_type<'h>(headers: &'h HeaderMap, default: &'h str) -> Result<&'h str,
         None => Ok(default),
         Some(name) if (1..=MAX_NAME).contains(&name.len()) && !name.contains(char::is_control) => Ok(name),
         Some(_) => Err(Refusal::header("content-type", "must be 1 to 128 characters")),
+    }
+}
+
+/// The media type of a body: JSON and forms by the bytes, whatever was said; for the rest what was said of it.
+fn media<'m>(said: &'m str, body: &[u8], is_form: bool, source: &Source) -> &'m str {
+    let first = body.trim_ascii_start().first();
+    // Whose bodies are JSON or forms, and who signs whatever there is.
+    let (holds_json, else_it_is) = match source.scheme {
+        Scheme::Standard(_) | Scheme::Hmac(_) => {
+            let holds_json = serde_json::from_slice::<IgnoredAny>(body).is_ok();
+            (holds_json, "application/octet-stream")
+        }
+        _ => (matches!(first, Some(b'{' | b'[')), JSON),
+    };
+    match (is_form, holds_json) {
+        (true, _) => form::FORM,
+        (_, true) if is_json(said) => said,
+        (_, true) => JSON,
+        _ if is_json(said) || form::is_form(said) => else_it_is,
+        _ => said,
     }
 }
 

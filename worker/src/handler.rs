@@ -83,6 +83,11 @@ pub trait Handler: Send + Sync + 'static {
         live::Models::new()
     }
 
+    /// What it may spend in a day; `None` where nothing bounds it.
+    fn budget(&self) -> Option<live::Budget> {
+        None
+    }
+
     /// How events go together into one call; `None` where each goes alone.
     fn grouping(&self) -> Option<Grouping> {
         None

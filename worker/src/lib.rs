@@ -348,6 +348,7 @@ impl PoolParts<'_> {
             limiter: self.limiter.clone(),
             metrics: self.metrics.clone(),
             database: self.database.cloned(),
+            dead_max_age: streams.dead_max_age,
             background: self.background.clone(),
         };
         let handler = make(self.service, parts)?;

@@ -68,6 +68,8 @@ pub(super) struct Put {
     pub(super) out_of_service: bool,
     /// Its turn at a limit, milliseconds since the Unix epoch; `None` for a retry.
     pub(super) planned: Option<u64>,
+    /// How the budgets of a day stand that it waits for, in sentences; `None` when it waits for none.
+    pub(super) budgets: Option<Vec<String>>,
     pub(super) attempts: u32,
     pub(super) history: Vec<Attempt>,
 }

@@ -1,7 +1,8 @@
 //! What the models of a service wait for: it is their limits that its calls fall under.
 
+use super::budgets::Budget;
+use super::limits::Limits;
 use super::plan;
-use super::service::Limits;
 use crate::terminal::clean;
 
 /// One for each model.
@@ -10,6 +11,9 @@ pub(super) fn sentences(limits: &Limits) -> Vec<String> {
         let why = match plan::in_the_way(&model.limits) {
             Some(limit) => plan::because(limit),
             None if limits.away.is_some() => "nobody can say how its limits stand.".to_owned(),
+            None if limits.budgets.iter().any(Budget::holds) => {
+                "no limit is in its way, but the budget of the day is.".to_owned()
+            }
             None => "no limit is in its way.".to_owned(),
         };
         format!(
@@ -43,5 +47,16 @@ mod tests {
         let which = "Model fast (openai:gpt-x at https://api.openai.com/v1): ";
         assert_eq!(told(None), format!("{which}no limit is in its way."));
         assert!(told(Some("Redis is away")).contains("nobody can say"));
+        let mut limits = Limits::of(models(&now), None);
+        limits.budgets = vec![Budget {
+            of: "agent".into(),
+            setting: "WEIR_SERVICE_AGENT_BUDGET_DAY".into(),
+            bound: 100,
+            spent: 99,
+            over: Some(2),
+            left: 60,
+        }];
+        let budget = format!("{which}no limit is in its way, but the budget of the day is.");
+        assert_eq!(sentences(&limits), [budget]);
     }
 }

@@ -96,7 +96,13 @@ impl Report {
         all.extend(self.rows.iter().filter(|row| row.state == "done").map(done));
         all.extend(self.waiting.iter().flat_map(waits));
         all.extend(self.put.iter().map(put));
-        all.extend(self.buried.iter().map(buried));
+        all.extend(self.buried.iter().map(|letter| {
+            let of_done = |row: &Row| row.state == "done" && row.service == letter.service.as_str();
+            buried(letter, self.rows.iter().any(of_done))
+        }));
+        if self.verdict() == "done" {
+            all.extend(self.searched.iter().filter(|searched| searched.cut).map(cut));
+        }
         let gone = self.buried.is_empty() && self.waiting.is_empty() && self.put.is_empty();
         all.extend(
             self.rows
@@ -160,7 +166,8 @@ impl Report {
                 "begins_at": w.begins.map(moment::stamp), "attempts": w.attempts, "history": w.history,
             })).collect::<Vec<_>>(),
             "scheduled": self.put.iter().map(|p| json!({
-                "service": p.service.as_str(), "at": p.at.map(|at| rfc3339(moment::unix(at))), "due": p.due, "for_a_limit": p.planned.is_some(),
+                "service": p.service.as_str(), "at": p.at.map(|at| rfc3339(moment::unix(at))), "due": p.due, "for_a_limit": p.planned.is_some() && p.budgets.is_none(),
+                "for_a_budget": p.budgets.is_some(),
                 "for_an_upstream": p.out_of_service,
                 "attempts": p.attempts, "history": p.history,
             })).collect::<Vec<_>>(),
@@ -289,6 +296,13 @@ fn put(put: &Put) -> String {
              failed attempt, and there is nothing to do; `weir explain {service}` says what is known of the upstream."
         );
     }
+    if let Some(budgets) = &put.budgets {
+        return format!(
+            "It waits for a budget of {service}: its next call could have spent more than is left of the day. It is looked at \
+             again at {at}, not before, also if the budget is raised; that is no failed attempt. {}",
+            budgets.join(" ")
+        );
+    }
     if put.planned.is_some() {
         return format!(
             "It waits for its turn at a limit of {service}, planned for {at}. That is no failed attempt, and there is \
@@ -307,18 +321,33 @@ fn put(put: &Put) -> String {
     )
 }
 
-fn buried(letter: &Buried) -> String {
+/// A letter, of an event that is done or not.
+fn buried(letter: &Buried, done: bool) -> String {
     let Buried {
-        service, sequence, ..
+        service,
+        sequence,
+        attempts,
+        ..
     } = letter;
+    let (what, after) = match (done, attempts) {
+        (true, _) => ("keeps a dead letter of it all the same", String::new()),
+        (false, 1) => ("has given it up", ", after 1 attempt".to_owned()),
+        (false, n) => ("has given it up", format!(", after {n} attempts")),
+    };
     format!(
-        "{service} has given it up: {}: {}, after {} attempt{}, {}. See `weir dlq show {sequence}`; once the reason is \
-         gone, `weir dlq replay {sequence}`.",
+        "{service} {what}: {}: {}{after}, {}. See `weir dlq show {sequence}`; once the reason is gone, `weir dlq replay \
+         {sequence}`.",
         clean(&letter.code, 40),
         clean(&letter.reason, TEXT),
-        letter.attempts,
-        if letter.attempts == 1 { "" } else { "s" },
         moment::since(letter.at)
+    )
+}
+
+/// Letters that were not looked at, for an event that is done.
+fn cut(searched: &Searched) -> String {
+    format!(
+        "Of {} dead letters only the newest {} were looked at for one of it: `weir dlq list --id` looks at all.",
+        searched.total, searched.looked_at
     )
 }
 

@@ -60,7 +60,7 @@ pub(super) async fn run(list: LimitsList) -> Result<(), Failure> {
         });
     }
     if list.json {
-        terminal::out(as_json(&all, list.keys.into(), away.as_deref()));
+        terminal::out_json(&as_json(&all, list.keys.into(), away.as_deref()));
     } else if !all.is_empty() {
         let (table, notes) = table(&all, list.keys.into());
         terminal::out(table.text());

@@ -50,7 +50,7 @@ pub(super) async fn run(show: LimitsShow) -> Result<(), Failure> {
         value["provider"] = json!(now.provider);
         value["key"] = json!(key(&now, &limit));
         value["read_at"] = json!(read_at());
-        terminal::out(value);
+        terminal::out_json(&value);
     } else {
         terminal::out(page(service.as_str(), &now, model.as_ref(), &limit).trim_end());
     }

@@ -6,6 +6,7 @@ use ::rules::{Chain, HOPS, Input};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use shared::event::{Data, Event, EventId};
+use shared::form::{self, FORM};
 use shared::subject::Service;
 use shared::wire;
 
@@ -61,9 +62,8 @@ impl Sample {
         let (Some(service), Some(kind)) = (&check.service, &check.kind) else {
             return Err(missing());
         };
-        let form = body.starts_with(|c: char| c.is_ascii_alphabetic()) && body.contains('=');
-        let content_type = if form {
-            "application/x-www-form-urlencoded"
+        let content_type = if form::looks_so(body.as_bytes()) {
+            FORM
         } else {
             "application/json"
         };

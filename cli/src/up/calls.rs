@@ -1,13 +1,9 @@
-//! Where the calls of services go, as far as nobody has just named it: from what a worker has in effect.
+//! Where the calls of services go: from what a worker has in effect.
 
 use std::collections::BTreeMap;
 
-/// A line each. `worker` is what a worker has in effect, and `is_set` tells whether a setting is one of the caller's.
-pub(super) fn calls(
-    services: &[String],
-    worker: &BTreeMap<String, String>,
-    is_set: impl Fn(&str) -> bool,
-) -> Vec<String> {
+/// A line each. `worker` is what a worker has in effect.
+pub(super) fn calls(services: &[String], worker: &BTreeMap<String, String>) -> Vec<String> {
     let mut lines = Vec::new();
     for service in services {
         let effect = Effect {
@@ -17,7 +13,6 @@ pub(super) fn calls(
         match effect.of("HANDLER").unwrap_or(service) {
             "agent" => lines.extend(effect.models(service)),
             "analysis" => lines.extend(effect.repositories(service)),
-            _ if is_set(&format!("{}_URL", effect.prefix)) => {}
             _ => lines.extend(effect.api(service)),
         }
     }
@@ -111,9 +106,7 @@ mod tests {
         ];
         let worker = worker.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let services = ["agent", "code", "billing"].map(str::to_owned);
-        let lines = calls(&services, &worker.into(), |name| {
-            name == "WEIR_SERVICE_BILLING_URL"
-        });
+        let lines = calls(&services, &worker.into());
         assert_eq!(
             lines,
             [
@@ -122,6 +115,7 @@ mod tests {
                 "agent/local -> http://127.0.0.1:8000/v1 (compatible:y, no token)",
                 "code -> https://github.com (owner/name)",
                 "code -> https://... that events name, folders below /srv/code",
+                "billing -> http://127.0.0.1:9 (no token)",
             ]
         );
     }

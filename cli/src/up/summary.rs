@@ -11,14 +11,8 @@ use super::short;
 use crate::fleet::{DATA, FleetFile};
 use crate::tables::Columns;
 
-/// The table and lines ready to paste. `data` is the data folder, `worker` what a worker has in effect, and `is_set`
-/// tells whether a setting is one of the caller's.
-pub(super) fn page(
-    fleet: &FleetFile,
-    data: &Path,
-    worker: &BTreeMap<String, String>,
-    is_set: impl Fn(&str) -> bool,
-) -> String {
+/// The table and lines ready to paste. `data` is the data folder, `worker` what a worker has in effect.
+pub(super) fn page(fleet: &FleetFile, data: &Path, worker: &BTreeMap<String, String>) -> String {
     let mut columns = Columns::new(&["part", "url", "#pid", "log"]);
     for part in &fleet.parts {
         columns.row([
@@ -33,7 +27,7 @@ pub(super) fn page(
         ]);
     }
     let mut text = format!("\n{}\n", columns.text());
-    let calls = calls(&fleet.services, worker, is_set);
+    let calls = calls(&fleet.services, worker);
     if !calls.is_empty() {
         let _ = writeln!(text, "\nCalls go to:\n  {}", calls.join("\n  "));
     }
@@ -139,9 +133,7 @@ mod tests {
         let worker = worker
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into();
-        page(&fleet(token), Path::new("/srv/my data"), &worker, |name| {
-            name == "WEIR_SERVICE_BILLING_URL"
-        })
+        page(&fleet(token), Path::new("/srv/my data"), &worker)
     }
 
     #[test]
@@ -154,7 +146,9 @@ mod tests {
         assert!(text.contains("Bearer $(cat .weir/token)\" \\\n"), "{text}");
         assert!(text.contains("status --fleet '/srv/my data'\n"), "{text}");
         assert!(
-            text.contains("  github -> https://api.github.com (no token)\n") && !text.contains("billing"),
+            text.contains(
+                "  github -> https://api.github.com (no token)\n  billing -> http://127.0.0.1:9 (no token)\n"
+            ),
             "{text}"
         );
         // The test program is not the `weir` of PATH.

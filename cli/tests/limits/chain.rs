@@ -4,8 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_nats::HeaderMap;
+use bytes::Bytes;
 use serde_json::{Value, json};
+use shared::dead_letter::{self, Burial};
 use shared::event::{Data, Event, EventId};
+use shared::failure::Reason;
 use shared::servers::{Postgres, PostgresOptions};
 use shared::subject::headers;
 use shared::wire;
@@ -13,7 +16,7 @@ use sqlx::Connection;
 use tokio::process::Child;
 use tokio::time::{Instant, sleep};
 
-use super::stage::{Stage, endpoint};
+use super::stage::{Stage, endpoint, http};
 
 /// Many from one, one from the last of them, and one that leads to itself; and a message that nobody fetches.
 const RULES: &str = r#"
@@ -173,5 +176,41 @@ async fn an_event_shows_what_led_to_it_and_what_it_led_to() {
         said.contains("\nIt follows from start-2 of http, by rule tell.\n")
             && said.contains("http   not known"),
         "{said}"
+    );
+
+    // Done, and rules failed on it.
+    let reason = Reason::new("rule_loop", "rule again on event start-1: \u{202e}too many");
+    let burial = Burial {
+        service: &http(),
+        sequence: 1,
+        subject: "events.http",
+        id: &EventId::new("start-1").unwrap(),
+        headers: None,
+        payload: Bytes::new(),
+        reason: &reason,
+        attempts: 0,
+        history: &[],
+        accepted: 1,
+    };
+    dead_letter::bury(&stage.js, burial).await.unwrap();
+    let said = stage.weir(&[&["explain", "start-1"][..], &flags].concat()).await;
+    assert!(
+        said.starts_with("start-1: done\n\nhttp is done with it: ")
+            && said.contains("\nhttp keeps a dead letter of it all the same: rule_loop: rule again ")
+            && said.contains("`weir dlq replay "),
+        "{said}"
+    );
+    let said = stage
+        .weir(&[&["explain", "start-1", "--json"][..], &flags].concat())
+        .await;
+    assert!(
+        !said.contains('\u{202e}') && said.contains("\\u202etoo many"),
+        "{said}"
+    );
+    let json: Value = serde_json::from_str(&said).unwrap();
+    let letter = &json["dead_letters"][0];
+    assert_eq!(
+        (&json["verdict"], &letter["code"], &letter["reason"]),
+        (&json!("done"), &json!("rule_loop"), &json!(reason.detail))
     );
 }

@@ -130,6 +130,9 @@ pub struct Now {
     /// The models that the service asks, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub models: Models,
+    /// What may be spent in a day; `None` where nothing bounds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     /// What happens while Redis is away: `stop` or `share`.
     pub away: String,
     /// How far ahead calls are booked, milliseconds.
@@ -149,6 +152,19 @@ pub struct Now {
     /// Why these wishes are not in force; `None` when they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+}
+
+/// What a service may spend in a day (UTC), in nano-dollars.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// What the keys of its sums begin with: `<tag>:day` and `<tag>:tenant:<tenant>`.
+    pub tag: String,
+    /// The service; `None` where nothing bounds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub day: Option<u64>,
+    /// Each tenant, those without a name as one; `None` where nothing bounds them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<u64>,
 }
 
 /// Models by name.

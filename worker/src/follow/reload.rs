@@ -3,25 +3,31 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream;
 use rules::{Rule, Rules};
-use shared::config::environment::MAX_BYTES;
+use shared::config::environment::read_bounded;
 use shared::config::fleet::Streams;
 use shared::config::{Environment, Problems, Reader};
 use shared::subject::Service;
 use shared::topology;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use super::metrics::RuleMetrics;
 use super::settings::Book;
 
 /// How often the file is looked at.
 const EVERY: Duration = Duration::from_secs(2);
+
+/// How long reading it may take: the file may lie on a server that does not answer.
+const WITHIN: Duration = Duration::from_secs(5);
+
+/// So many looks in a row at which it is another each time are told.
+const RESTLESS: u32 = 5;
 
 /// Most things that are told of one file; `weir rules check` tells all.
 const MOST_TOLD: usize = 10;
@@ -50,6 +56,8 @@ pub struct Rulebook {
     found: Option<Found>,
     /// Whether that was judged already.
     judged: bool,
+    /// Looks in a row that found it other than the one before.
+    restless: u32,
 }
 
 /// A file's content, or why it cannot be read.
@@ -78,6 +86,7 @@ impl Rulebook {
             metrics,
             found: None,
             judged: false,
+            restless: 0,
         };
         (rulebook, InForce(reader))
     }
@@ -92,12 +101,11 @@ impl Rulebook {
         let Some(file) = self.book.file.clone() else {
             return std::future::pending().await;
         };
+        let mut look = Look::default();
         loop {
             tokio::time::sleep(EVERY).await;
             let path = file.clone();
-            let found = tokio::task::spawn_blocking(move || read(&path)).await;
-            let found = found.unwrap_or_else(|error| Err(error.to_string()));
-            match self.step(found) {
+            match self.step(look.at(move || read(&path), WITHIN).await) {
                 Step::Nothing => {}
                 Step::Change(book) => {
                     if let Err(error) = topology::ensure(js, &others(&book.rules, own), streams).await {
@@ -120,10 +128,15 @@ impl Rulebook {
     /// What a look at the file comes to. It counts when it is found twice the same: not while it is being written.
     fn step(&mut self, found: Found) -> Step {
         if self.found.as_ref() != Some(&found) {
-            self.found = Some(found);
+            let first = self.found.replace(found).is_none();
             self.judged = false;
+            self.restless = self.restless.saturating_add(u32::from(!first));
+            if self.restless == RESTLESS {
+                return Step::Refused(format!("is another at each of {RESTLESS} looks, {EVERY:?} apart"));
+            }
             return Step::Nothing;
         }
+        self.restless = 0;
         if std::mem::replace(&mut self.judged, true) {
             return Step::Nothing;
         }
@@ -189,14 +202,23 @@ fn by_service(book: &Book) -> ByService {
         .collect()
 }
 
+/// Looks at a file one at a time, on threads of their own.
+#[derive(Default)]
+struct Look(Option<JoinHandle<Found>>);
+
+impl Look {
+    /// What `read` finds, or that it takes too long. As long as one look has no end, no other is begun.
+    async fn at(&mut self, read: impl FnOnce() -> Found + Send + 'static, within: Duration) -> Found {
+        let begun = self.0.get_or_insert_with(|| tokio::task::spawn_blocking(read));
+        let found = tokio::time::timeout(within, begun).await;
+        let found = found.map_err(|_| format!("cannot be read: no answer within {within:?}"))?;
+        self.0 = None;
+        found.unwrap_or_else(|error| Err(error.to_string()))
+    }
+}
+
 fn read(path: &Path) -> Found {
-    let read = || {
-        let mut bytes = Vec::new();
-        let file = std::fs::File::open(path)?;
-        file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    read().map_err(|error: std::io::Error| format!("cannot be read: {error}"))
+    read_bounded(path).map_err(|error| format!("cannot be read: {error}"))
 }
 
 #[cfg(test)]

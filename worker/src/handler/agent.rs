@@ -99,6 +99,10 @@ impl Handler for Agent {
             .collect()
     }
 
+    fn budget(&self) -> Option<live::Budget> {
+        self.desk.budget.in_force()
+    }
+
     /// The turn is the event's; each call takes one of its model's own.
     fn handle<'a>(&'a self, event: &'a Event, _: &'a Turn) -> BoxFuture<'a, Result<Completion, Failure>> {
         self.answer(event).boxed()

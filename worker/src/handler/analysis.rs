@@ -51,7 +51,7 @@ const NAMED: [(&str, &str); 4] = [
     ("object_bytes", "OBJECT_BYTES"),
 ];
 
-/// `_ROOTS`, `_CACHE`, `_CACHE_BYTES`, `_FETCH_BYTES`, `_OBJECT_BYTES`, `_THREADS`, `_PRIVATE`.
+/// `_ROOTS`, `_CACHE`, `_CACHE_BYTES`, `_FETCH_BYTES`, `_OBJECT_BYTES`, `_THREADS`, `_FILE_MEMORY`, `_PRIVATE`.
 #[derive(Debug)]
 struct Settings {
     bounds: analysis::Settings,
@@ -84,6 +84,7 @@ impl Settings {
             ),
             object_bytes: reader.bytes(&name("OBJECT_BYTES"), object_bytes, 1 << 20..=1 << 32) as usize,
             threads: reader.number(&name("THREADS"), default.threads as u64, 1..=256) as usize,
+            file_memory: reader.bytes(&name("FILE_MEMORY"), default.file_memory, 1 << 20..=1 << 40),
             allow_private: reader.with(
                 &name("PRIVATE"),
                 false,

@@ -89,6 +89,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// The fleet's Postgres; `None` where nothing is recorded.
     pub database: Option<PgPool>,
+    /// How long dead letters are kept, which can be replayed until then.
+    pub dead_max_age: Duration,
     /// Tasks that end by themselves when nobody needs them any more; a worker waits for them before it exits.
     pub background: TaskTracker,
 }

@@ -35,15 +35,13 @@ fn json_is_never_a_form() {
         };
         for blank in ["", " \r\n\t"] {
             let body = format!("{blank}{body}");
-            // As a form; and for makers who send nothing else than forms and JSON, as anything.
+            // As a form, as anything.
             for media in [
                 FORM,
                 "Application/X-WWW-Form-Urlencoded ; charset=utf-8",
                 "text/plain",
+                "application/msgpack",
             ] {
-                if media == "text/plain" && matches!(source.scheme, Scheme::Standard(_) | Scheme::Hmac(_)) {
-                    continue;
-                }
                 let (event, seen) = read(&source, media, &body);
                 assert_eq!(event.kind, own.0.kind, "{} as {media}", source.name);
                 assert_eq!(event.tenant, own.0.tenant, "{} as {media}", source.name);
@@ -120,5 +118,19 @@ fn no_text_is_both() {
     }
     for other in ["<a href=x>", "a=b c=d", "a=\u{e9}", "a=\0"] {
         assert!(!form::looks_so(other.as_bytes()), "{other:?}");
+    }
+}
+
+#[test]
+fn what_is_no_json_is_not_read_as_it() {
+    for source in [of_kind("standard"), generic(None, None)] {
+        for body in ["hello", "{hello", "\"", "[1,"] {
+            for media in ["text/plain", JSON, FORM, "application/xml"] {
+                let sent = headers(&[("content-type", media)]);
+                let event = event(deliver(&source, sent, body.as_bytes()));
+                let seen = event.data.to_json();
+                assert_eq!(seen, Ok(None), "{} {body} as {media}", source.name);
+            }
+        }
     }
 }

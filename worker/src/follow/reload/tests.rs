@@ -1,6 +1,9 @@
 #![allow(clippy::unwrap_used, reason = "tests panic on failure")]
 
+use std::sync::mpsc;
+
 use prometheus_client::registry::Registry;
+use shared::config::environment::MAX_BYTES;
 
 use super::super::metrics::{IN_FORCE, STALE};
 use super::*;
@@ -157,6 +160,7 @@ fn what_is_being_written_is_waited_for() {
     let mut desk = Desk::new(&all);
     // Cut off at any place, as an editor may leave it for a moment: also where it is a rules file.
     for end in 0..all.len() {
+        desk.rulebook.restless = 0;
         assert_eq!(
             desk.rulebook.step(Ok(all.as_bytes()[..end].to_vec())),
             Step::Nothing
@@ -181,4 +185,61 @@ fn what_is_being_written_is_waited_for() {
         desk.rulebook.step(Ok(one.into_bytes())),
         Step::Change(_)
     ));
+}
+
+#[test]
+fn a_file_that_never_rests_is_told_once() {
+    let (one, two) = (rule("one", "github"), rule("two", "github"));
+    let mut desk = Desk::new(&one);
+    assert_eq!(desk.write(&one), None);
+    let mut told = Vec::new();
+    for text in [&two, &one].into_iter().cycle().take(50) {
+        match desk.rulebook.step(Ok(text.clone().into_bytes())) {
+            Step::Refused(what) => told.push(what),
+            step => assert_eq!(step, Step::Nothing),
+        }
+    }
+    assert_eq!(told, ["is another at each of 5 looks, 2s apart"]);
+    // It rests, and what it says then counts.
+    desk.rulebook.metrics.stale(true);
+    assert_eq!(desk.write(&two), None);
+    assert_eq!(
+        (desk.names("github"), desk.figures()),
+        (vec!["two".to_owned()], ["1", "0", "1"].map(Into::into))
+    );
+}
+
+#[test]
+fn only_regular_files_are_read() {
+    let scratch = tempfile::tempdir().unwrap();
+    let fifo = scratch.path().join("fifo");
+    let made = std::process::Command::new("mkfifo").arg(&fifo).status();
+    assert!(made.unwrap().success());
+    // Nobody writes into it.
+    let refused = Err("cannot be read: no regular file".to_owned());
+    assert_eq!(read(&fifo), refused);
+    assert_eq!(read(scratch.path()), refused);
+    let (file, link) = (scratch.path().join("file"), scratch.path().join("link"));
+    std::fs::write(&file, "rule = []").unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    assert_eq!(read(&link), Ok(b"rule = []".to_vec()));
+}
+
+#[tokio::test]
+async fn a_look_that_has_no_end_is_told_and_the_only_one() {
+    let (answer, asked) = mpsc::sync_channel::<()>(1);
+    let mut look = Look::default();
+    let hangs = move || {
+        asked.recv().unwrap();
+        Ok(b"late".to_vec())
+    };
+    let refused = Err("cannot be read: no answer within 1ms".to_owned());
+    let short = Duration::from_millis(1);
+    assert_eq!(look.at(hangs, short).await, refused);
+    let other = || -> Found { panic!("one hangs already") };
+    assert_eq!(look.at(other, short).await, refused);
+    answer.send(()).unwrap();
+    assert_eq!(look.at(other, Duration::from_mins(5)).await, Ok(b"late".to_vec()));
+    let found = look.at(|| Ok(b"now".to_vec()), Duration::from_mins(5)).await;
+    assert_eq!(found, Ok(b"now".to_vec()));
 }

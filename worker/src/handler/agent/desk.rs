@@ -16,12 +16,12 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use super::ask::Request;
-use super::budget::{Budget, OVER, Reserved};
+use super::budget::{Budget, Reserved};
 use super::cache::{Cache, Lock, Question};
 use super::kept::{Kept, Shelf};
 use super::metrics::AgentMetrics;
 use super::model::{Model, PATIENCE, Said, Unsaid};
-use super::money::Nano;
+use super::money::{Nano, OVER};
 use super::protocol::{Finish, NO_MONEY};
 use super::work::Work;
 use crate::outbound::Outbound;

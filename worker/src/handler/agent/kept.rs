@@ -18,8 +18,9 @@ use super::protocol::Finish;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Pause before another try.
 const PAUSE: Duration = Duration::from_millis(500);
-/// For how long answers are kept at least, in days: longer than an event waits for its retries.
-const DAYS: i32 = 14;
+/// How much longer than a dead letter all is kept: longer than an event waits for its retries, or in its stream after a
+/// replay.
+pub(super) const WAITS: Duration = Duration::from_secs(14 * 86_400);
 /// Every so many answers, on average, old ones are looked for; and most that are removed at once. More than come.
 const EVERY: u32 = 200;
 const MOST_REMOVED: i64 = 1_000;
@@ -51,6 +52,8 @@ pub(super) struct Shelf {
     /// `None` where nothing is recorded.
     pub(super) database: Option<PgPool>,
     pub(super) service: Service,
+    /// For how long all is kept after its event was last worked on.
+    pub(super) lasts: Duration,
 }
 
 impl Shelf {
@@ -59,7 +62,7 @@ impl Shelf {
         self.database.is_some()
     }
 
-    /// All answers of an event, by step.
+    /// All answers of an event, by step. They are kept for longer with it, and what the event has spent.
     ///
     /// # Errors
     /// Postgres does not answer: without knowing, nothing is paid for.
@@ -68,7 +71,11 @@ impl Shelf {
             return Ok(HashMap::new());
         };
         let rows = sqlx::query_as::<_, (String, String)>(
-            "SELECT step, answer::text FROM agent_answers WHERE event_id = $1 AND service = $2",
+            "WITH used AS (UPDATE agent_answers SET at = now() \
+             WHERE event_id = $1 AND service = $2 AND at < now() - interval '1 day'), \
+             spent AS (UPDATE agent_spending SET since = now() \
+             WHERE event_id = $1 AND service = $2 AND since < now() - interval '1 day') \
+             SELECT step, answer::text FROM agent_answers WHERE event_id = $1 AND service = $2",
         )
         .bind(event.as_str())
         .bind(self.service.as_str())
@@ -175,7 +182,25 @@ impl Shelf {
         };
         surely(event, step, insert).await;
         if rand::random_ratio(1, EVERY) {
-            tidy(database).await;
+            self.tidy(database).await;
+        }
+    }
+
+    /// Removes what is old.
+    async fn tidy(&self, database: &PgPool) {
+        for delete in [
+            "DELETE FROM agent_answers WHERE ctid = ANY (ARRAY(SELECT ctid FROM agent_answers \
+             WHERE at < now() - make_interval(secs => $1) LIMIT $2 FOR UPDATE SKIP LOCKED))",
+            "DELETE FROM agent_spending WHERE ctid = ANY (ARRAY(SELECT ctid FROM agent_spending \
+             WHERE since < now() - make_interval(secs => $1) LIMIT $2 FOR UPDATE SKIP LOCKED))",
+        ] {
+            let delete = sqlx::query(delete)
+                .bind(self.lasts.as_secs_f64())
+                .bind(MOST_REMOVED)
+                .execute(database);
+            if let Ok(Err(error)) = timeout(PATIENCE, delete).await {
+                tracing::warn!(%error, "old answers were not removed");
+            }
         }
     }
 }
@@ -207,19 +232,67 @@ where
     }
 }
 
-async fn tidy(database: &PgPool) {
-    for delete in [
-        "DELETE FROM agent_answers WHERE ctid = ANY (ARRAY(SELECT ctid FROM agent_answers \
-         WHERE at < now() - make_interval(days => $1) LIMIT $2 FOR UPDATE SKIP LOCKED))",
-        "DELETE FROM agent_spending WHERE ctid = ANY (ARRAY(SELECT ctid FROM agent_spending \
-         WHERE since < now() - make_interval(days => $1) LIMIT $2 FOR UPDATE SKIP LOCKED))",
-    ] {
-        let delete = sqlx::query(delete)
-            .bind(DAYS)
-            .bind(MOST_REMOVED)
-            .execute(database);
-        if let Ok(Err(error)) = timeout(PATIENCE, delete).await {
-            tracing::warn!(%error, "old answers were not removed");
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests panic on failure")]
+
+    use shared::servers::{Postgres, PostgresOptions};
+
+    use super::*;
+
+    /// As many answers and sums as there are, and how many of them have not been used within an hour.
+    async fn rows(pool: &PgPool) -> (i64, i64) {
+        sqlx::query_as(
+            "SELECT count(*), count(*) FILTER (WHERE at < now() - interval '1 hour') \
+             FROM (SELECT at FROM agent_answers UNION ALL SELECT since FROM agent_spending) AS all_rows",
+        )
+        .fetch_one(pool)
+        .await
+        .unwrap()
+    }
+
+    async fn age(pool: &PgPool, days: i32) {
+        for age in [
+            "UPDATE agent_answers SET at = now() - make_interval(days => $1)",
+            "UPDATE agent_spending SET since = now() - make_interval(days => $1)",
+        ] {
+            sqlx::query(age).bind(days).execute(pool).await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_dead_letter_has_paid_is_known_for_as_long_as_it_can_be_replayed() {
+        let dir = shared::servers::scratch_dir().unwrap();
+        let server = Postgres::start(PostgresOptions::new(dir.path())).await.unwrap();
+        server.create_database("weir").await.unwrap();
+        let pool = crate::store::connect(&server.url("weir"), 2).unwrap();
+        crate::store::migrate(&pool).await.unwrap();
+        let shelf = Shelf {
+            database: Some(pool.clone()),
+            service: Service::new("agent").unwrap(),
+            lasts: Duration::from_secs(30 * 86_400) + WAITS,
+        };
+        let event = EventId::new("e").unwrap();
+        assert!(shelf.reserve(&event, "c", 10, None).await.unwrap());
+        let kept = Kept {
+            text: "x".into(),
+            finish: Finish::Stop,
+            usage: Usage::default(),
+            model: "a".into(),
+            exact: "a".into(),
+            cost: 7,
+            price: "1".into(),
+            reused: false,
+        };
+        shelf.keep(&event, "answer", &kept, Some("c")).await;
+        age(&pool, 43).await;
+        shelf.tidy(&pool).await;
+        assert_eq!(rows(&pool).await, (2, 2), "there may be a letter of it");
+        assert!(shelf.of(&event).await.unwrap().contains_key("answer"));
+        assert_eq!(rows(&pool).await, (2, 0), "a replay begins the time anew");
+        assert_eq!(shelf.spent(&event).await, Ok(7));
+        age(&pool, 45).await;
+        shelf.tidy(&pool).await;
+        assert_eq!(rows(&pool).await, (0, 0));
     }
 }

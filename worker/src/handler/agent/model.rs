@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
+use prometheus_client::metrics::counter::Counter;
 use reqwest::Url;
 use shared::config::reader::without_password;
 use shared::failure::Failure;
@@ -54,6 +55,8 @@ pub(super) struct Model {
     pub(super) parallel: Arc<Semaphore>,
     /// When the next of those that wait for `requests` may expect its turn.
     pub(super) next: Mutex<Option<Instant>>,
+    /// Calls of which its maker has told more than they can have used.
+    pub(super) doubted: Counter,
 }
 
 /// A model's answer.
@@ -226,7 +229,7 @@ impl Model {
         }
         let mut gather = Gather::default();
         let read = self.read(&mut flow, request, &mut gather).await;
-        let usage = gather.usage();
+        let usage = gather.usage().map(|usage| self.believed(usage, letter.most));
         let told = usage.map_or_else(String::new, |usage| self.protocol.told(usage).to_string());
         let head = |body: String| Answer {
             status: flow.status,
@@ -253,7 +256,10 @@ impl Model {
                 Err(failure)
             }
         };
-        let spent = usage.unwrap_or_else(|| gather.reckoned(letter.most, finish.is_ok()));
+        let spent = usage.unwrap_or_else(|| {
+            let reckoned = gather.reckoned(letter.most, finish.is_ok());
+            self.believed(reckoned, letter.most)
+        });
         match finish {
             Ok(finish) => Ok(Said {
                 usage: spent,
@@ -295,6 +301,21 @@ impl Model {
             }
         }
         Ok(false)
+    }
+
+    /// What a maker tells, as far as it can be true: one false figure must not use up a budget or a limit.
+    fn believed(&self, told: Usage, most: Usage) -> Usage {
+        let believed = told.within(most);
+        if (believed.input, believed.cached, believed.output) != (told.input, told.cached, told.output) {
+            tracing::warn!(
+                model = self.name,
+                ?told,
+                ?believed,
+                "its maker tells of more than a call can have used"
+            );
+            self.doubted.inc();
+        }
+        believed
     }
 
     fn refused(&self, answer: &Answer, turn: &Turn) -> Failure {

@@ -11,6 +11,9 @@ pub type Nano = u64;
 /// The largest sum that settings may name: nine million dollars, which a script in Redis still counts exactly.
 pub const MOST: Nano = 9_000_000_000_000_000;
 
+/// The code of an event that would spend too much.
+pub const OVER: &str = "over_budget";
+
 /// Tokens that a price is for.
 const MILLION: u128 = 1_000_000;
 
@@ -38,6 +41,21 @@ impl Usage {
             cached: self.cached.saturating_add(other.cached),
             output: self.output.saturating_add(other.output),
             estimated: self.estimated || other.estimated,
+        }
+    }
+
+    /// As much of it as a call can have used that could use `most`: whoever tells of more is not believed.
+    #[must_use]
+    pub fn within(self, most: Self) -> Self {
+        let read = most.input.saturating_add(most.cached);
+        let cached = self.cached.min(read);
+        let (input, output) = (self.input.min(read - cached), self.output.min(most.output));
+        let believed = (input, cached, output) == (self.input, self.cached, self.output);
+        Self {
+            input,
+            cached,
+            output,
+            estimated: self.estimated || !believed,
         }
     }
 }

@@ -7,9 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use shared::event::EventId;
 use shared::failure::Failure;
 
-use super::budget::OVER;
 use super::kept::{Kept, Shelf};
-use super::money::{Nano, show};
+use super::money::{Nano, OVER, show};
 
 /// One event's purse.
 #[derive(Debug)]
@@ -105,6 +104,8 @@ fn sum(calls: &BTreeMap<String, Nano>) -> Nano {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests panic on failure")]
 
+    use std::time::Duration;
+
     use futures_util::future::join_all;
     use shared::servers::{Postgres, PostgresOptions};
     use shared::subject::Service;
@@ -163,6 +164,7 @@ mod tests {
         let shelf = |database| Shelf {
             database,
             service: service.clone(),
+            lasts: Duration::MAX,
         };
         holds(shelf(None)).await;
         holds(shelf(Some(pool.clone()))).await;

@@ -16,7 +16,7 @@ use super::ask::MAX_MODELS;
 use super::budget::{Bounds, Budget, Over};
 use super::cache::Cache;
 use super::health::Health;
-use super::kept::Shelf;
+use super::kept::{Shelf, WAITS};
 use super::model::{APART, Model};
 use super::money::{Nano, Price, dollars, show};
 use super::protocol::Protocol;
@@ -330,6 +330,7 @@ impl Make for Settings {
                 health: Health::new(config.breaker, Instant::now()),
                 parallel,
                 next: Mutex::default(),
+                doubted: parts.metrics.agent.doubted(config.service.as_str(), &set.name),
             }));
         }
         let service = config.service.clone();
@@ -342,6 +343,7 @@ impl Make for Settings {
             shelf: Shelf {
                 database: parts.database,
                 service: service.clone(),
+                lasts: parts.dead_max_age.saturating_add(WAITS),
             },
             cache: Cache {
                 redis: parts.redis.clone(),
