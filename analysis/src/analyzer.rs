@@ -18,7 +18,6 @@ use crate::git::{self, Commit};
 use crate::graph;
 use crate::index::Index;
 use crate::language::Language;
-use crate::memory;
 use crate::pool::Pool;
 use crate::report::{Progress, Report};
 use crate::resolve::Resolver;
@@ -54,9 +53,8 @@ struct Located {
 }
 
 impl Analyzer {
-    /// An analyzer within these bounds. From now on the process's allocator gives freed memory back soon.
+    /// An analyzer within these bounds.
     pub fn new(settings: Settings, index: Arc<dyn Index>) -> Self {
-        memory::give_back();
         Self {
             pool: Pool::new(settings.threads),
             settings: Arc::new(settings),

@@ -12,11 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::catalog::{Catalog, Reason, shown};
 use crate::error::AnalysisError;
-use crate::facts::{Facts, Form, Key, costs_more_than, too_costly};
+use crate::facts::{Facts, Form, Key};
 use crate::graph::Edge;
 use crate::index::{Entry, FileRow};
 use crate::language::Language;
-use crate::reading::{Limit, Reader, Unread};
+use crate::reading::{Reader, Unread};
 use crate::report::{Top, Totals};
 use crate::resolve::{Resolver, Target};
 use crate::settings::Settings;
@@ -166,15 +166,6 @@ impl Work {
                 break;
             }
             outcome.next = at + 1;
-            let memory = self.settings.file_memory;
-            if found
-                .as_deref()
-                .and_then(costs_more_than)
-                .is_some_and(|more| more >= memory)
-            {
-                outcome.skipped.push((Reason::TooCostly, at));
-                continue;
-            }
             // What does not decode was kept by somebody else's mistake: it is read again.
             let known = found.as_ref().and_then(|bytes| Facts::decode(bytes).ok());
             let (key, facts) = match (key, known) {
@@ -193,16 +184,7 @@ impl Work {
                             outcome.skipped.push((reason, at));
                             continue;
                         }
-                        Ok((key, None)) => {
-                            outcome.skipped.push((Reason::TooCostly, at));
-                            outcome.entries.push(Entry {
-                                key,
-                                bytes: too_costly(memory),
-                                facts: Facts::default(),
-                            });
-                            continue;
-                        }
-                        Ok((key, Some(facts))) => {
+                        Ok((key, facts)) => {
                             let bytes = facts
                                 .encode()
                                 .map_err(|e| AnalysisError::Internal(e.to_string()))?;
@@ -235,14 +217,13 @@ impl Work {
         Ok(full.then_some("bytes"))
     }
 
-    /// The key and the facts of a file; no facts if it takes too much memory.
     fn parse(
         &self,
         at: u32,
         reader: &mut Reader,
         contents: &Opened,
         buffer: &mut Vec<u8>,
-    ) -> Result<Result<(Key, Option<Facts>), Reason>, AnalysisError> {
+    ) -> Result<Result<(Key, Facts), Reason>, AnalysisError> {
         let file = &self.catalog.files[at as usize];
         let hash = match contents.load(&self.catalog, file, self.settings.file_bytes, buffer) {
             Ok(hash) => hash,
@@ -250,13 +231,8 @@ impl Work {
         };
         // In a folder it may be other content than the key was made of; then it has another key.
         let key = Key::new(file.language, hash.as_bytes());
-        let limit = Limit {
-            time: self.settings.file_time,
-            memory: self.settings.file_memory,
-        };
-        match reader.read(file.language, buffer, limit, &self.cancel) {
-            Ok(facts) => Ok(Ok((key, Some(facts)))),
-            Err(Unread::TooCostly) => Ok(Ok((key, None))),
+        match reader.read(file.language, buffer, self.settings.file_time, &self.cancel) {
+            Ok(facts) => Ok(Ok((key, facts))),
             Err(Unread::TimedOut) => Ok(Err(Reason::TimedOut)),
             Err(Unread::Failed) => Ok(Err(Reason::Unreadable)),
             Err(Unread::Cancelled) => Err(AnalysisError::Cancelled),

@@ -16,7 +16,6 @@ mod git;
 mod graph;
 pub mod index;
 pub mod language;
-mod memory;
 mod pool;
 pub mod reading;
 pub mod report;

@@ -1,16 +1,13 @@
-//! One file's source to its facts, within a time and a memory.
-
-mod limit;
+//! One file's source to its facts, within a time.
 
 use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use tree_sitter::{Node, ParseOptions, Parser, Tree};
 
 use crate::facts::{Facts, Kind, MAX_SYMBOLS, MAX_TEXT, Symbol};
 use crate::language::{Grammar, Imports, Language, Meaning, line};
-use limit::Until;
-pub use limit::{Limit, Unread};
 
 /// Longest chain of parents that is kept, in bytes: a parent is repeated in each of its symbols.
 const MAX_PARENT: usize = 512;
@@ -18,6 +15,17 @@ const MAX_PARENT: usize = 512;
 const MAX_MODULES: usize = 64;
 /// Nodes between two looks at the clock.
 const STRIDE: u32 = 4096;
+
+/// Why there are no facts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unread {
+    /// It took longer than it may.
+    TimedOut,
+    /// Nobody wants it any more.
+    Cancelled,
+    /// The grammar cannot be used.
+    Failed,
+}
 
 /// Reads one file after the other.
 pub struct Reader {
@@ -42,8 +50,25 @@ impl Default for Reader {
     }
 }
 
+struct Until<'a> {
+    deadline: Instant,
+    cancel: &'a CancellationToken,
+}
+
+impl Until<'_> {
+    fn check(&self) -> Result<(), Unread> {
+        if self.cancel.is_cancelled() {
+            Err(Unread::Cancelled)
+        } else if Instant::now() >= self.deadline {
+            Err(Unread::TimedOut)
+        } else {
+            Ok(())
+        }
+    }
+}
+
 impl Reader {
-    /// The facts of `source`. Takes about what `limit` says at most, whatever the source is.
+    /// The facts of `source`. Takes about `patience` at most, whatever the source is.
     ///
     /// # Errors
     /// See [`Unread`]; the reader can be used again.
@@ -51,10 +76,13 @@ impl Reader {
         &mut self,
         language: Language,
         source: &[u8],
-        limit: Limit,
+        patience: Duration,
         cancel: &CancellationToken,
     ) -> Result<Facts, Unread> {
-        let until = Until::new(limit, cancel)?;
+        let until = Until {
+            deadline: Instant::now() + patience,
+            cancel,
+        };
         let grammar = language.grammar();
         let tree = self.parse(language, grammar, source, &until)?;
         let mut walk = Walk::new(grammar, source, tree.root_node().has_error());
@@ -91,8 +119,8 @@ impl Reader {
         match tree {
             Some(tree) => Ok(tree),
             None => {
-                // Otherwise the next parse would go on where this one stopped, and what it took would stay.
-                *self = Self::default();
+                // Otherwise the next parse would go on where this one stopped.
+                self.parser.reset();
                 Err(stopped.err().unwrap_or(Unread::Failed))
             }
         }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use analysis::catalog::Reason;
 use analysis::index::memory::MemoryIndex;
 use analysis::{AnalysisError, Analyzer, Source};
 use tokio_util::sync::CancellationToken;
@@ -108,16 +107,4 @@ async fn a_cancelled_analysis_ends() {
         .analyze(&source, None, &CancellationToken::new(), &|_| {})
         .await;
     assert_eq!(again.unwrap().totals.files, 130);
-}
-
-#[tokio::test]
-async fn what_was_too_costly_is_tried_again_when_it_may_take_more() {
-    let mut world = World::with(&[("a.rs", &"fn f() { a(b); }\n".repeat(1000))]);
-    let whole = world.settings.file_memory;
-    for (memory, costly, parsed, reused) in [(1 << 10, 1, 0, 0), (whole, 0, 1, 0), (whole, 0, 0, 1)] {
-        world.settings.file_memory = memory;
-        let report = world.analyze().await.unwrap();
-        assert_eq!(report.skipped.count(Reason::TooCostly), costly, "{memory}");
-        assert_eq!((report.parsed, report.reused), (parsed, reused), "{memory}");
-    }
 }

@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use analysis::facts::{Facts, Kind};
 use analysis::language::Language;
-use analysis::reading::{Limit, Reader};
+use analysis::reading::Reader;
 use tokio_util::sync::CancellationToken;
-
-const LIMIT: Limit = Limit {
-    time: Duration::from_secs(60),
-    memory: u64::MAX,
-};
 
 fn read(language: Language, source: &str) -> Facts {
     let facts = Reader::default()
-        .read(language, source.as_bytes(), LIMIT, &CancellationToken::new())
+        .read(
+            language,
+            source.as_bytes(),
+            Duration::from_secs(60),
+            &CancellationToken::new(),
+        )
         .unwrap();
     assert_eq!(Facts::decode(&facts.encode().unwrap()).unwrap(), facts);
     facts
@@ -185,7 +185,7 @@ fn what_is_not_understood_is_counted_and_the_rest_is_read() {
     for language in Language::ALL {
         assert_eq!(read(language, "").lines, 0, "{language:?}");
         let odd = b"\xff\xfe \xc3( \0 }{";
-        let read = Reader::default().read(language, odd, LIMIT, &CancellationToken::new());
+        let read = Reader::default().read(language, odd, Duration::from_secs(60), &CancellationToken::new());
         assert_eq!(read.unwrap().lines, 1, "{language:?}");
     }
 }

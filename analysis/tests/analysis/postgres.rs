@@ -251,17 +251,3 @@ async fn an_index_that_is_away_is_told_as_transient() {
         .unwrap_err();
     assert!(away.is_transient(), "{away}");
 }
-
-#[tokio::test]
-async fn what_was_too_costly_gives_way_to_facts() {
-    let database = database().await;
-    let mut world = World::with(&[("a.rs", &"fn f() { a(b); }\n".repeat(1000))]);
-    let whole = world.settings.file_memory;
-    for (memory, told, symbols) in [(1 << 10, (0, 0), 0), (whole, (1, 0), 1000), (whole, (0, 1), 1000)] {
-        world.settings.file_memory = memory;
-        let report = analyze(&database, &world).await;
-        assert_eq!((report.parsed, report.reused), told, "{memory}");
-        let kept = (count(&database, "facts").await, count(&database, "symbols").await);
-        assert_eq!(kept, (1, symbols), "{memory}");
-    }
-}

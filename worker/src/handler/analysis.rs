@@ -51,7 +51,8 @@ const NAMED: [(&str, &str); 4] = [
     ("object_bytes", "OBJECT_BYTES"),
 ];
 
-/// `_ROOTS`, `_CACHE`, `_CACHE_BYTES`, `_FETCH_BYTES`, `_OBJECT_BYTES`, `_THREADS`, `_FILE_MEMORY`, `_PRIVATE`.
+/// `_ROOTS`, `_CACHE`, `_CACHE_BYTES`, `_FETCH_BYTES`, `_OBJECT_BYTES`, `_FILE_BYTES`, `_THREADS`,
+/// `_PRIVATE`.
 #[derive(Debug)]
 struct Settings {
     bounds: analysis::Settings,
@@ -83,8 +84,9 @@ impl Settings {
                 1 << 20..=cache_bytes,
             ),
             object_bytes: reader.bytes(&name("OBJECT_BYTES"), object_bytes, 1 << 20..=1 << 32) as usize,
+            file_bytes: reader.bytes(&name("FILE_BYTES"), default.file_bytes as u64, 1 << 10..=64 << 20)
+                as usize,
             threads: reader.number(&name("THREADS"), default.threads as u64, 1..=256) as usize,
-            file_memory: reader.bytes(&name("FILE_MEMORY"), default.file_memory, 1 << 20..=1 << 40),
             allow_private: reader.with(
                 &name("PRIVATE"),
                 false,
