@@ -9,6 +9,7 @@ use std::time::Instant;
 use futures_util::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
+use crate::apart::Crew;
 use crate::batch::{Outcome, Work};
 use crate::catalog::{Catalog, shown};
 use crate::error::AnalysisError;
@@ -34,6 +35,7 @@ pub struct Analyzer {
     settings: Arc<Settings>,
     index: Arc<dyn Index>,
     pool: Pool,
+    crew: Option<Arc<Crew>>,
 }
 
 impl std::fmt::Debug for Analyzer {
@@ -55,8 +57,10 @@ struct Located {
 impl Analyzer {
     /// An analyzer within these bounds.
     pub fn new(settings: Settings, index: Arc<dyn Index>) -> Self {
+        let crew = settings.parser.clone();
         Self {
             pool: Pool::new(settings.threads),
+            crew: crew.map(|parser| Arc::new(Crew::new(parser, settings.file_memory))),
             settings: Arc::new(settings),
             index,
         }
@@ -177,7 +181,7 @@ impl Analyzer {
         until: Instant,
         cancel: &CancellationToken,
     ) -> Result<(Work, Option<Lease>), AnalysisError> {
-        let (settings, token) = (self.settings.clone(), cancel.clone());
+        let (settings, crew, token) = (self.settings.clone(), self.crew.clone(), cancel.clone());
         let Located { tree, commit, lease } = located;
         self.pool
             .parse(cancel, move || {
@@ -206,6 +210,7 @@ impl Analyzer {
                     tree,
                     resolver,
                     settings,
+                    crew,
                     cancel: token,
                     until,
                     bytes: AtomicU64::new(0),

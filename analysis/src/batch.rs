@@ -10,13 +10,15 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
+use crate::apart::Crew;
 use crate::catalog::{Catalog, Reason, shown};
 use crate::error::AnalysisError;
-use crate::facts::{Facts, Form, Key};
+use crate::facts::{Facts, Form, Key, costs_more_than, too_costly};
 use crate::graph::Edge;
 use crate::index::{Entry, FileRow};
 use crate::language::Language;
-use crate::reading::{Reader, Unread};
+use crate::parsing::{Parsing, Read};
+use crate::reading::Unread;
 use crate::report::{Top, Totals};
 use crate::resolve::{Resolver, Target};
 use crate::settings::Settings;
@@ -31,6 +33,7 @@ pub(crate) struct Work {
     pub(crate) tree: Tree,
     pub(crate) resolver: Arc<Resolver>,
     pub(crate) settings: Arc<Settings>,
+    pub(crate) crew: Option<Arc<Crew>>,
     pub(crate) cancel: CancellationToken,
     pub(crate) until: Instant,
     /// Bytes of source so far.
@@ -158,7 +161,7 @@ impl Work {
             imports: [0; 3],
             tops: Tops::new(self.settings.top),
         };
-        let (mut reader, mut buffer, mut contents) = (Reader::default(), Vec::new(), None);
+        let (mut reader, mut buffer, mut contents) = (Parsing::new(self.crew.as_ref()), Vec::new(), None);
         let mut kept = 0;
         for (at, (key, found)) in files.zip(keys.iter().zip(found)) {
             outcome.stopped = self.stops()?;
@@ -166,6 +169,11 @@ impl Work {
                 break;
             }
             outcome.next = at + 1;
+            let costs = found.as_deref().and_then(costs_more_than);
+            if self.crew.is_some() && costs.is_some_and(|more| more >= self.settings.file_memory) {
+                outcome.skipped.push((Reason::TooCostly, at));
+                continue;
+            }
             // What does not decode was kept by somebody else's mistake: it is read again.
             let known = found.as_ref().and_then(|bytes| Facts::decode(bytes).ok());
             let (key, facts) = match (key, known) {
@@ -184,10 +192,16 @@ impl Work {
                             outcome.skipped.push((reason, at));
                             continue;
                         }
-                        Ok((key, facts)) => {
-                            let bytes = facts
-                                .encode()
-                                .map_err(|e| AnalysisError::Internal(e.to_string()))?;
+                        Ok((key, None)) => {
+                            outcome.skipped.push((Reason::TooCostly, at));
+                            outcome.entries.push(Entry {
+                                key,
+                                bytes: too_costly(self.settings.file_memory),
+                                facts: Facts::default(),
+                            });
+                            continue;
+                        }
+                        Ok((key, Some(Read { facts, bytes }))) => {
                             kept += bytes.len();
                             outcome.parsed += 1;
                             outcome.entries.push(Entry {
@@ -217,13 +231,14 @@ impl Work {
         Ok(full.then_some("bytes"))
     }
 
+    /// The key and the facts of a file; no facts if it takes too much memory.
     fn parse(
         &self,
         at: u32,
-        reader: &mut Reader,
+        reader: &mut Parsing,
         contents: &Opened,
         buffer: &mut Vec<u8>,
-    ) -> Result<Result<(Key, Facts), Reason>, AnalysisError> {
+    ) -> Result<Result<(Key, Option<Read>), Reason>, AnalysisError> {
         let file = &self.catalog.files[at as usize];
         let hash = match contents.load(&self.catalog, file, self.settings.file_bytes, buffer) {
             Ok(hash) => hash,
@@ -231,8 +246,10 @@ impl Work {
         };
         // In a folder it may be other content than the key was made of; then it has another key.
         let key = Key::new(file.language, hash.as_bytes());
-        match reader.read(file.language, buffer, self.settings.file_time, &self.cancel) {
-            Ok(facts) => Ok(Ok((key, facts))),
+        let patience = self.settings.file_time;
+        match reader.read(file.language, buffer, patience, &self.cancel) {
+            Ok(read) => Ok(Ok((key, Some(read)))),
+            Err(Unread::TooCostly) => Ok(Ok((key, None))),
             Err(Unread::TimedOut) => Ok(Err(Reason::TimedOut)),
             Err(Unread::Failed) => Ok(Err(Reason::Unreadable)),
             Err(Unread::Cancelled) => Err(AnalysisError::Cancelled),

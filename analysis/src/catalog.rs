@@ -35,6 +35,8 @@ pub enum Reason {
     PathTooLong,
     /// Took longer than `file_time`. It is tried again by the next analysis.
     TimedOut,
+    /// Took more memory than `file_memory`. It is not tried again until it may take more.
+    TooCostly,
     /// A device, a pipe or a socket.
     NotAFile,
     /// Could not be read, or is not what its hash says.

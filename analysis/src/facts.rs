@@ -126,7 +126,7 @@ pub struct Import {
 }
 
 /// What is known of one file's content.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     /// Bytes.
     pub bytes: u64,
@@ -162,6 +162,22 @@ impl Facts {
     pub fn decode(bytes: &[u8]) -> Result<Self, rmp_serde::decode::Error> {
         rmp_serde::from_slice(bytes)
     }
+}
+
+/// What no facts begin with.
+const COSTLY: u8 = 0;
+
+/// What is kept instead of facts, of content that takes more than `memory` bytes to be read.
+pub fn too_costly(memory: u64) -> Bytes {
+    let mut mark = vec![COSTLY];
+    mark.extend(memory.to_be_bytes());
+    mark.into()
+}
+
+/// How much memory the content is known to take more than, if that is what is kept of it.
+pub fn costs_more_than(kept: &[u8]) -> Option<u64> {
+    let memory = kept.strip_prefix(&[COSTLY])?;
+    memory.try_into().ok().map(u64::from_be_bytes)
 }
 
 /// `text` cut to [`MAX_NAME`] bytes at a character's end.

@@ -23,7 +23,7 @@ pub struct Entry {
     pub key: Key,
     /// As bytes: what is given back.
     pub bytes: Bytes,
-    /// The same, for an index that can be asked about them.
+    /// The same, for an index that can be asked about them; empty of content that [is too costly](crate::facts::too_costly).
     pub facts: Facts,
 }
 
@@ -53,7 +53,8 @@ pub trait Index: Send + Sync + 'static {
     /// What is kept under each of these keys, in their order.
     fn get_many<'a>(&'a self, keys: &'a [Key]) -> BoxFuture<'a, Result<Vec<Option<Bytes>>, IndexError>>;
 
-    /// Keeps entries. Those that are there already stay as they are: the same content has the same facts.
+    /// Keeps entries. Those that are there already stay as they are: the same content has the same facts. Only what
+    /// was [too costly](crate::facts::costs_more_than) gives way.
     fn put_many(&self, entries: Vec<Entry>) -> BoxFuture<'_, Result<(), IndexError>>;
 
     /// Begins to keep the files of a repository; its number is given with them. `None`: this index keeps none.

@@ -1,12 +1,13 @@
 //! Reads repositories: symbols, imports, sizes, complexity, and who depends on whom.
 //!
 //! The way of a repository: [`source`] admits it; `git` fetches and opens it, or `folder` opens it; `catalog` lists
-//! its files; `batch` asks the [`index`] for what is known of their content and has the rest parsed by [`reading`]
-//! in the terms of its [`language`]; `resolve` finds the files that imports mean; `graph` and [`report`] say what it
+//! its files; `batch` asks the [`index`] for what is known of their content and has the rest parsed by [`reading`],
+//! [`apart`] from the process that asks, in the terms of its [`language`]; `resolve` finds the files that imports mean; `graph` and [`report`] say what it
 //! comes to. [`Analyzer`] goes this way.
 
 mod address;
 mod analyzer;
+pub mod apart;
 mod batch;
 pub mod catalog;
 pub mod error;
@@ -16,6 +17,7 @@ mod git;
 mod graph;
 pub mod index;
 pub mod language;
+mod parsing;
 mod pool;
 pub mod reading;
 pub mod report;

@@ -21,9 +21,11 @@ const STRIDE: u32 = 4096;
 pub enum Unread {
     /// It took longer than it may.
     TimedOut,
+    /// It took more memory than it may. Told by a parser of its own process only.
+    TooCostly,
     /// Nobody wants it any more.
     Cancelled,
-    /// The grammar cannot be used.
+    /// The grammar cannot be used, or the process that parsed has failed.
     Failed,
 }
 

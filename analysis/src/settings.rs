@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::apart::Program;
+
 /// What an analyzer may read and how much it may use.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -23,13 +25,17 @@ pub struct Settings {
     pub object_bytes: usize,
     /// Longest time of a fetch.
     pub fetch_time: Duration,
-    /// Threads that parse at once, over all analyses of this analyzer. Each may take what the largest file does.
+    /// Threads that parse at once, over all analyses of this analyzer. Each may take `file_memory`.
     pub threads: usize,
     /// Files of one batch, at least 1.
     pub batch: usize,
-    /// Largest file that is parsed, in bytes. Memory follows it: code takes about 90 times its size while it is parsed,
-    /// tables of numbers 200 to 400 times, and what is made to take much 800 times.
+    /// Largest file that is parsed, in bytes.
     pub file_bytes: usize,
+    /// Most memory for parsing one file, in bytes, where that is done [apart](Self::parser). Code takes about 90 times its
+    /// size, tables of numbers 200 to 400 times; of what is made to take much, 20 KB take 900 MB.
+    pub file_memory: u64,
+    /// What parses, in processes of its own. None: it is done in this one, and takes what memory it wants.
+    pub parser: Option<Program>,
     /// Longest time for one file.
     pub file_time: Duration,
     /// Deepest folder.
@@ -63,7 +69,9 @@ impl Default for Settings {
             // More would take more memory than a worker has.
             threads: std::thread::available_parallelism().map_or(1, usize::from).min(2),
             batch: 50,
-            file_bytes: 192 << 10,
+            file_bytes: 1 << 20,
+            file_memory: 192 << 20,
+            parser: None,
             file_time: Duration::from_secs(2),
             depth: 64,
             entries: 2_000_000,

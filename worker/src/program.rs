@@ -8,7 +8,7 @@ use shared::lifecycle;
 use tokio::net::TcpListener;
 
 use crate::config::{Config, OWN};
-use crate::handler::Kind;
+use crate::handler::{Kind, analysis};
 
 /// Pulls events under shared limits, calls the APIs, records results, acks.
 #[derive(Debug, Parser)]
@@ -21,6 +21,9 @@ struct Args {
 
 /// Runs a worker that knows these handlers, from its command line to its exit code.
 pub fn main(kinds: &[&'static Kind]) -> ExitCode {
+    if let Some(code) = analysis::parse_if_asked() {
+        return code;
+    }
     let args = Args::parse();
     let config = lifecycle::configure(&Process, &OWN, args.print_config, |reader| {
         Config::read_for(reader, kinds)

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, ready};
 
 use super::{Entry, Index, IndexError};
-use crate::facts::Key;
+use crate::facts::{Key, costs_more_than};
 
 /// What one entry takes besides its bytes.
 const OVERHEAD: usize = 160;
@@ -61,8 +61,12 @@ impl Index for MemoryIndex {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         for Entry { key, bytes, .. } in entries {
             let size = bytes.len() + OVERHEAD;
-            if size > self.most || kept.facts.contains_key(&key) {
+            let known = kept.facts.get(&key);
+            if size > self.most || known.is_some_and(|known| costs_more_than(known).is_none()) {
                 continue;
+            }
+            if let Some(costly) = kept.facts.remove(&key) {
+                kept.bytes -= costly.len() + OVERHEAD;
             }
             while kept.bytes + size > self.most {
                 let Some(oldest) = kept.order.pop_front() else {

@@ -84,7 +84,8 @@ impl PostgresIndex {
     async fn put(&self, mut entries: Vec<Entry>) -> Result<(), IndexError> {
         const PUT: &str =
             "INSERT INTO analysis.facts (key, facts) SELECT * FROM UNNEST($1::bytea[], $2::bytea[])
-            ON CONFLICT (key) DO NOTHING RETURNING key, id";
+            ON CONFLICT (key) DO UPDATE SET facts = excluded.facts, kept_at = now()
+            WHERE substring(analysis.facts.facts FOR 1) = '\\x00' RETURNING key, id";
         // Two analyses that keep the same content must not wait for each other.
         entries.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         entries.dedup_by(|a, b| a.key == b.key);

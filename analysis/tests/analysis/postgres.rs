@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use analysis::facts::Key;
-use analysis::index::Index;
+use analysis::facts::{Facts, Key, too_costly};
 use analysis::index::postgres::PostgresIndex;
+use analysis::index::{Entry, Index};
 use analysis::language::Language;
 use analysis::{Analyzer, Report, Source};
+use sha2::{Digest, Sha256};
 use shared::servers::{Postgres, PostgresOptions};
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -250,4 +251,25 @@ async fn an_index_that_is_away_is_told_as_transient() {
         .await
         .unwrap_err();
     assert!(away.is_transient(), "{away}");
+}
+
+#[tokio::test]
+async fn what_was_too_costly_gives_way_to_facts() {
+    let database = database().await;
+    let text = "fn f() { a(b); }\n".repeat(1000);
+    let world = World::with(&[("a.rs", &text)]);
+    let costly = Entry {
+        key: Key::new(Language::Rust, &Sha256::digest(&text)),
+        bytes: too_costly(1 << 10),
+        facts: Facts::default(),
+    };
+    database.index.put_many(vec![costly.clone()]).await.unwrap();
+    for told in [(1, 0), (0, 1)] {
+        let report = analyze(&database, &world).await;
+        assert_eq!((report.parsed, report.reused), told);
+        let kept = (count(&database, "facts").await, count(&database, "symbols").await);
+        assert_eq!(kept, (1, 1000));
+        // But never the other way round.
+        database.index.put_many(vec![costly.clone()]).await.unwrap();
+    }
 }

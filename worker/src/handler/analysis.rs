@@ -5,9 +5,11 @@
 //! an `https://` URL, or a path below one of `_ROOTS`; without a revision it is HEAD.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use analysis::apart::Program;
 use analysis::index::memory::MemoryIndex;
 use analysis::index::postgres::PostgresIndex;
 use analysis::{AnalysisError, Analyzer, Source};
@@ -43,6 +45,9 @@ pub const KIND: Kind = Kind {
 /// Bytes that are remembered of what was read, where there is no Postgres to keep it.
 const REMEMBERED: usize = 64 << 20;
 
+/// With this argument and a number of bytes a worker only parses what another one asks it to.
+const PARSE: &str = "parse-sources";
+
 /// What the crate calls the bounds that people set here, and how they are called here.
 const NAMED: [(&str, &str); 4] = [
     ("roots", "ROOTS"),
@@ -51,7 +56,23 @@ const NAMED: [(&str, &str); 4] = [
     ("object_bytes", "OBJECT_BYTES"),
 ];
 
-/// `_ROOTS`, `_CACHE`, `_CACHE_BYTES`, `_FETCH_BYTES`, `_OBJECT_BYTES`, `_FILE_BYTES`, `_THREADS`,
+/// Parses for another worker, if this process was started for that; to be called before it has threads.
+pub fn parse_if_asked() -> Option<ExitCode> {
+    let mut arguments = std::env::args().skip(1);
+    arguments.next().filter(|first| first == PARSE)?;
+    let memory = arguments.next().and_then(|memory| memory.parse().ok());
+    Some(memory.map_or(ExitCode::FAILURE, analysis::apart::serve))
+}
+
+/// This program, whatever has become of its file since it was started. A test's program is no worker, and parses by itself.
+fn parser() -> Option<Program> {
+    (!cfg!(test)).then(|| Program {
+        path: "/proc/self/exe".into(),
+        argument: PARSE.into(),
+    })
+}
+
+/// `_ROOTS`, `_CACHE`, `_CACHE_BYTES`, `_FETCH_BYTES`, `_OBJECT_BYTES`, `_FILE_BYTES`, `_FILE_MEMORY`, `_THREADS`,
 /// `_PRIVATE`.
 #[derive(Debug)]
 struct Settings {
@@ -86,6 +107,8 @@ impl Settings {
             object_bytes: reader.bytes(&name("OBJECT_BYTES"), object_bytes, 1 << 20..=1 << 32) as usize,
             file_bytes: reader.bytes(&name("FILE_BYTES"), default.file_bytes as u64, 1 << 10..=64 << 20)
                 as usize,
+            file_memory: reader.bytes(&name("FILE_MEMORY"), default.file_memory, 16 << 20..=1 << 40),
+            parser: parser(),
             threads: reader.number(&name("THREADS"), default.threads as u64, 1..=256) as usize,
             allow_private: reader.with(
                 &name("PRIVATE"),
