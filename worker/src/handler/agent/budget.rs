@@ -19,7 +19,7 @@ const AWAY: Duration = Duration::from_secs(5);
 /// What happens to an event over a budget of a day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Over {
-    /// It waits for the next day.
+    /// It waits for the next day; if one of its calls alone could cost more than a whole day's bound, it becomes a dead letter.
     #[default]
     Wait,
     /// It becomes a dead letter.
@@ -86,9 +86,18 @@ impl Budget {
             "with up to {} dollars more the {what} would be over its {bound} of today",
             show(sum)
         );
+        // No day has room for more than its whole bound.
+        let ever = sum
+            <= [self.bounds.day, self.bounds.tenant]
+                .into_iter()
+                .flatten()
+                .min()
+                .unwrap_or(sum);
         Err(match self.bounds.over {
-            Over::Wait => Failure::throttled(OVER, detail, Duration::from_secs(left.unsigned_abs().max(1))),
-            Over::Refuse => Failure::permanent(OVER, detail),
+            Over::Wait if ever => {
+                Failure::throttled(OVER, detail, Duration::from_secs(left.unsigned_abs().max(1)))
+            }
+            Over::Wait | Over::Refuse => Failure::permanent(OVER, detail),
         })
     }
 

@@ -231,6 +231,21 @@ async fn what_is_reserved_counts_until_it_is_known_better() {
     assert_eq!(api.seen().len(), 2);
 }
 
+#[tokio::test]
+async fn what_no_day_has_room_for_waits_for_none() {
+    let api = echo().await;
+    let ask = event("ask", &json!({"prompt": "x", "max_tokens": 2_000}));
+    for bound in ["BUDGET_DAY", "BUDGET_TENANT"] {
+        let stage = stage_with_redis(&api, &["a"], &[(bound, "0.001")]).await;
+        assert_eq!(
+            failure(stage.handle(&ask).await),
+            ("permanent", "over_budget".into()),
+            "{bound}"
+        );
+    }
+    assert!(api.seen().is_empty());
+}
+
 /// Whatever a question is written in, and whatever comes with it: the maker that counts a token for each byte of it
 /// finds no more than was reserved.
 #[tokio::test]
