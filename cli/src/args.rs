@@ -1,7 +1,9 @@
 //! The command line.
 
+mod cache;
 mod dlq;
 mod look;
+mod past;
 mod rules;
 
 use std::net::SocketAddr;
@@ -11,10 +13,12 @@ use clap::{Args, Parser, Subcommand};
 use shared::event::{EventId, Key, Priority, Tenant};
 use shared::subject::Service;
 
+pub(crate) use cache::{Cache, CacheDrop, CacheStats};
 pub(crate) use dlq::{Chosen, Dlq, DlqList, DlqPurge, DlqReplay, DlqShow, Rate, Selection};
 pub(crate) use look::{
     Explain, Limits, LimitsList, LimitsReset, LimitsSet, LimitsShadow, LimitsShow, Turned,
 };
+pub(crate) use past::{History, Of, Tail};
 pub(crate) use rules::{Check, Rules};
 
 /// Runs and looks after a fleet for integration events.
@@ -46,9 +50,16 @@ pub(crate) enum Command {
     Publish(Publish),
     /// Show what waits, what is retried and what is dead, by service and lane.
     Status(Status),
+    /// Show what became of events, or all that is known of one of them.
+    History(History),
+    /// Show ends and failed attempts as they come, until Ctrl-C.
+    Tail(Tail),
     /// List, show, replay and purge dead letters.
     #[command(subcommand)]
     Dlq(Dlq),
+    /// Drop what is cached, and show how much there is.
+    #[command(subcommand)]
+    Cache(Cache),
     /// List, show and change the limits while the fleet runs.
     #[command(subcommand)]
     Limits(Limits),

@@ -1,5 +1,6 @@
-//! What people and tools ask: `GET /api/services`, `GET /api/scaling`.
+//! What people and tools ask: `GET /api/services`, `GET /api/scaling`; of the past `GET /api/events`, `GET /api/report`.
 
+pub mod events;
 mod scaling;
 
 use std::sync::Arc;

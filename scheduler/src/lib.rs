@@ -2,7 +2,7 @@
 //!
 //! [`observe`] reads what waits where, [`board`] keeps the latest of it with its age, [`api`] and [`metrics`] show
 //! it, [`external`] to the autoscalers of Kubernetes. [`leader`] elects one replica, whose [`backstop`] buries messages that were delivered too often and whose
-//! [`claims`] removes bodies that nobody refers to.
+//! [`claims`] removes bodies that nobody refers to. [`warm`] tells what to fetch into caches ahead of need.
 
 pub mod api;
 pub mod backstop;
@@ -18,6 +18,7 @@ pub mod observe;
 pub mod scaling;
 pub mod signal;
 pub mod tally;
+pub mod warm;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,6 +30,9 @@ use shared::connect::{self, ConnectError};
 use shared::health::Health;
 use shared::lifecycle::{OnEnd, OnShutdown, Tasks, Unclean};
 use shared::serve::{Bounds, serve};
+use shared::store::metrics::Metrics as PoolMetrics;
+use shared::store::pool as postgres;
+use shared::store::reads::Reads;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -56,6 +60,9 @@ pub enum RunError {
     /// The external metrics API cannot be served.
     #[error(transparent)]
     External(#[from] external::CannotServe),
+    /// A URL of Postgres is none.
+    #[error("WEIR_POSTGRES_URL or WEIR_POSTGRES_READ_URL: {0}")]
+    Postgres(#[from] sqlx::Error),
     /// KEDA cannot be listened for.
     #[error("WEIR_SCHEDULER_KEDA_LISTEN: cannot listen on {0}: {1}")]
     Keda(SocketAddr, std::io::Error),
@@ -148,7 +155,10 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         });
         server.start(Arc::clone(&board), &mut registry, &tasks, shutdown.clone(), grace);
     }
-    let routes = api::routes(board).merge(health.routes(registry));
+    let past = past(&config.history, &mut registry, &tasks)?;
+    let routes = api::routes(board)
+        .merge(api::events::routes(past))
+        .merge(health.routes(registry));
     // A client that never reads its answer must not keep the leadership from being given back in time.
     let grace = config.fleet.shutdown_deadline / 2;
     if !serve(listener, routes, BOUNDS, Gauge::default(), shutdown, grace).await {
@@ -158,4 +168,30 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         .drain(tokio::time::Instant::now() + config.fleet.shutdown_deadline / 3)
         .await?;
     Ok(())
+}
+
+/// What answers for the past, and what keeps an eye on its pools; without Postgres it refuses.
+fn past(
+    history: &config::History,
+    registry: &mut Registry,
+    tasks: &Tasks,
+) -> Result<api::events::Past, RunError> {
+    let settings = &history.postgres;
+    let Some(url) = &settings.url else {
+        return Ok(api::events::Past::new(None, history));
+    };
+    let metrics = PoolMetrics::register(registry);
+    let reads = Reads::open(url, settings, history.connections, "weir-scheduler", metrics.clone())?;
+    let pools = [("read", Some(reads.primary())), ("replica", reads.replica())];
+    for (name, pool) in pools.into_iter().filter_map(|(name, pool)| Some((name, pool?))) {
+        let (pool, metrics, every) = (pool.clone(), metrics.of(name, pool), settings.health);
+        tasks.spawn("postgres", OnEnd::Restart, OnShutdown::Abort, move || {
+            postgres::watch(pool.clone(), metrics.clone(), every)
+        });
+    }
+    if reads.replica().is_some() {
+        let watched = reads.clone();
+        tasks.spawn("replica", OnEnd::Restart, OnShutdown::Abort, move || watched.clone().watch());
+    }
+    Ok(api::events::Past::new(Some(reads), history))
 }

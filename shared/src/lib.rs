@@ -10,7 +10,9 @@
 
 pub mod address;
 pub mod backoff;
+pub mod bearer;
 pub mod breaker;
+pub mod cache;
 pub mod claim;
 pub mod config;
 pub mod connect;
@@ -25,6 +27,7 @@ pub mod schedule;
 pub mod serve;
 #[cfg(feature = "servers")]
 pub mod servers;
+pub mod store;
 pub mod stored;
 pub mod subject;
 pub mod telemetry;

@@ -43,6 +43,8 @@ pub const CLAIMS_MOVED: &str = "claims.moved";
 pub const BODIES_META: &str = "$O.weir_bodies.M";
 /// Key-value bucket of the upstreams that are or were out of service; see [`crate::breaker`].
 pub const BREAKERS_BUCKET: &str = "weir_breakers";
+/// Key-value bucket of what has become invalid in caches; see [`crate::cache`].
+pub const CACHE_BUCKET: &str = "weir_cache";
 /// Where workers tell each other of their calls to upstreams: `breaker.<service>`. No stream keeps it.
 pub const BREAKER: &str = "breaker";
 

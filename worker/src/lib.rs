@@ -42,6 +42,9 @@ use shared::connect::{self, ConnectError};
 use shared::health::Health;
 use shared::lifecycle::{OnEnd, OnShutdown, Tasks, Unclean};
 use shared::limiter::Limiter;
+use shared::store::metrics::Metrics as PoolMetrics;
+use shared::store::migrate::migrate;
+use shared::store::pool as postgres;
 use shared::topology;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
@@ -106,11 +109,13 @@ pub async fn run(
     let (client, js, connects) = connect::nats_counted(&config.fleet, &config.name).await?;
     let redis = connect::redis(&config.redis_url)?;
     let database = config
-        .postgres_url
+        .postgres
+        .url
         .as_deref()
-        .map(|url| store::connect(url, config.postgres_connections));
+        .map(|url| postgres::write(url, &config.postgres, config.postgres_connections, "weir-worker"));
     let database = database.transpose()?;
     let mut registry = Registry::default();
+    let pools = PoolMetrics::register(&mut registry);
     let metrics = Metrics::register(&mut registry);
     let limiter = Limiter::new(redis.clone(), &config.name, config.limits_full);
 
@@ -123,6 +128,12 @@ pub async fn run(
         health = health.check("postgres", move || ping(database.clone()));
     }
     let tasks = Tasks::new(shutdown.clone());
+    if let Some(database) = database.clone() {
+        let (every, metrics) = (config.postgres.health, pools.of("write", &database));
+        tasks.spawn("postgres", OnEnd::Restart, OnShutdown::Abort, move || {
+            postgres::watch(database.clone(), metrics.clone(), every)
+        });
+    }
     let served = Arc::new(tokio::sync::Mutex::new(Some((listener, health.routes(registry)))));
     tasks.spawn("health", OnEnd::Stop, OnShutdown::Abort, move || {
         let served = Arc::clone(&served);
@@ -220,7 +231,7 @@ async fn prepare(config: &Config, js: &jetstream::Context, database: Option<&PgP
         tokio::time::sleep(START_PAUSE).await;
     }
     let Some(database) = database else { return };
-    while let Err(error) = store::migrate(database).await {
+    while let Err(error) = migrate(database).await {
         tracing::warn!(%error, "not started: the tables are not to be had");
         tokio::time::sleep(START_PAUSE).await;
     }

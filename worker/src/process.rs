@@ -214,6 +214,7 @@ async fn record(
             .as_ref()
             .map_or_else(|_| delivery.fallback_id(&pool.stream), |event| event.id.clone());
         let mut row = outcome::row(id, delivery, verdict, note, started, pool);
+        row.tenant = event.as_ref().ok().and_then(|event| event.tenant.clone());
         row.owed = to_commit;
         if !store.commit(row).instrument(trace::commit_span()).await {
             return false;
