@@ -147,7 +147,8 @@ impl Analyzer {
                 let fetching = self.pool.fetch(cancel, move || {
                     let (lease, id) =
                         git::fetch::fetch(&url, revision.as_deref(), &settings, &cancelled, &stopping)?;
-                    let commit = git::resolve(git::open_fetched(&lease.path)?, Some(&id.to_string()))?;
+                    let commit =
+                        git::resolve(git::open_fetched(&lease.path, &settings)?, Some(&id.to_string()))?;
                     Ok(Located {
                         tree: Tree::Repository(Arc::new(commit.repository.clone())),
                         commit: Some(commit),

@@ -6,6 +6,14 @@ pub enum AnalysisError {
     /// The source may not be read, or is not written as it must be: nothing changes by itself.
     #[error("the source is refused: {0}")]
     Refused(String),
+    /// The source may not be read as the setting of this name stands.
+    #[error("the source is refused: {what} (setting `{setting}`)")]
+    NotAllowed {
+        /// The setting.
+        setting: &'static str,
+        /// What it does not allow.
+        what: String,
+    },
     /// There is no such path, repository or revision.
     #[error("not found: {0}")]
     NotFound(String),
@@ -40,10 +48,19 @@ impl AnalysisError {
         match self {
             Self::Fetch(_) | Self::Index(_) | Self::Cancelled => true,
             Self::Refused(_)
+            | Self::NotAllowed { .. }
             | Self::NotFound(_)
             | Self::TooMuch { .. }
             | Self::Broken(_)
             | Self::Internal(_) => false,
+        }
+    }
+
+    /// The setting that is in the way.
+    pub fn setting(&self) -> Option<&'static str> {
+        match self {
+            Self::NotAllowed { setting, .. } | Self::TooMuch { setting, .. } => Some(setting),
+            _ => None,
         }
     }
 }

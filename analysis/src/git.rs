@@ -1,5 +1,6 @@
 //! Repositories: opened without anybody's configuration, read from their objects, never checked out.
 
+pub(crate) mod budget;
 pub(crate) mod cache;
 pub(crate) mod fetch;
 mod http;
@@ -17,10 +18,9 @@ use crate::error::AnalysisError;
 use crate::settings::Settings;
 
 /// What must not be chosen by the repository: memory. Bytes.
-const OVERRIDES: [&str; 5] = [
+const OVERRIDES: [&str; 4] = [
     "core.deltaBaseCacheLimit=8388608",
     "gitoxide.objects.cacheLimit=0",
-    "gitoxide.objects.allocLimit=67108864",
     "pack.threads=1",
     "core.logAllRefUpdates=false",
 ];
@@ -32,8 +32,10 @@ pub(crate) struct Commit {
     tree: ObjectId,
 }
 
-fn options() -> gix::open::Options {
-    gix::open::Options::isolated().cli_overrides(OVERRIDES)
+fn options(settings: &Settings) -> gix::open::Options {
+    let largest = format!("gitoxide.objects.allocLimit={}", settings.object_bytes);
+    let overrides = OVERRIDES.into_iter().map(str::to_owned);
+    gix::open::Options::isolated().cli_overrides(overrides.chain([largest]))
 }
 
 fn broken(error: impl std::error::Error + Send + Sync + 'static) -> AnalysisError {
@@ -49,12 +51,15 @@ pub(crate) fn is_repository(path: &Path) -> bool {
 /// Opens the repository at `path`, which is admitted already.
 pub(crate) fn open(path: &Path, settings: &Settings) -> Result<gix::ThreadSafeRepository, AnalysisError> {
     inside::check(path, settings)?;
-    options().open(path).map_err(broken)
+    options(settings).open(path).map_err(broken)
 }
 
 /// Opens a repository of the cache.
-pub(crate) fn open_fetched(path: &Path) -> Result<gix::ThreadSafeRepository, AnalysisError> {
-    options().open_path_as_is(true).open(path).map_err(broken)
+pub(crate) fn open_fetched(
+    path: &Path,
+    settings: &Settings,
+) -> Result<gix::ThreadSafeRepository, AnalysisError> {
+    options(settings).open_path_as_is(true).open(path).map_err(broken)
 }
 
 /// The commit that a branch, a tag, a full reference name or a full hash names; without one, HEAD's.

@@ -78,11 +78,9 @@ pub(crate) fn admit_path(path: &Path, settings: &Settings) -> Result<PathBuf, An
             .any(|root| real.starts_with(root))
     };
     // The same answer for what is not there and for what may not be seen.
-    let refused = || {
-        AnalysisError::Refused(format!(
-            "{} is not a folder below one of the configured roots",
-            path.display()
-        ))
+    let refused = || AnalysisError::NotAllowed {
+        setting: "roots",
+        what: format!("{} is not a folder below one of the roots", path.display()),
     };
     let real = path.canonicalize().map_err(|_| refused())?;
     (below(&real) && real.is_dir())
@@ -93,10 +91,14 @@ pub(crate) fn admit_path(path: &Path, settings: &Settings) -> Result<PathBuf, An
 /// Whether a URL may be fetched, as far as it tells by itself; names are looked at when they are resolved.
 pub(crate) fn admit_url(url: &Url, settings: &Settings) -> Result<(), AnalysisError> {
     let refused = |what: String| Err(AnalysisError::Refused(what));
+    let private = |what: &str| {
+        let (setting, what) = ("allow_private", what.to_owned());
+        Err(AnalysisError::NotAllowed { setting, what })
+    };
     match url.scheme() {
         "https" => {}
         "http" if settings.allow_private => {}
-        _ => return refused("only https:// is fetched".into()),
+        _ => return private("only https:// is fetched"),
     }
     if !url.username().is_empty() || url.password().is_some() {
         return refused("a URL must not hold a user or a password".into());
@@ -104,14 +106,14 @@ pub(crate) fn admit_url(url: &Url, settings: &Settings) -> Result<(), AnalysisEr
     if url.query().is_some() || url.fragment().is_some() {
         return refused("a repository's URL has no query and no fragment".into());
     }
-    let private = match url.host() {
+    let inside = match url.host() {
         None => return refused("the URL names no host".into()),
         Some(Host::Ipv4(ip)) => !is_public(ip.into()),
         Some(Host::Ipv6(ip)) => !is_public(ip.into()),
         Some(Host::Domain(_)) => false,
     };
-    if private && !settings.allow_private {
-        return refused("the URL leads to an address that is not public".into());
+    if inside && !settings.allow_private {
+        return private("the URL leads to an address that is not public");
     }
     Ok(())
 }

@@ -1,7 +1,12 @@
 //! `weir explain`: where an event is or what a service waits for, why, and until when. Pure: [`plan`].
 
+mod budgets;
 mod event;
 mod find;
+mod found;
+mod kin;
+mod limits;
+mod models;
 mod page;
 mod plan;
 mod service;

@@ -4,6 +4,7 @@
 pub(crate) mod buckets;
 mod change;
 mod list;
+pub(crate) mod models;
 pub(crate) mod reading;
 pub(crate) mod show;
 

@@ -59,7 +59,7 @@ pub(crate) async fn run(publish: Publish) -> Result<(), Failure> {
         .map_err(failed)?;
     let kept = sent.await.map_err(failed)?;
     if publish.json {
-        terminal::out(serde_json::json!({
+        terminal::out_json(&serde_json::json!({
             "id": event.id.as_str(),
             "subject": subject,
             "stream": kept.stream,

@@ -1,5 +1,6 @@
-//! `weir rules check`: what is wrong with a rules file, and what would follow from a sample.
+//! `weir rules check`: what is wrong with a rules file, what in it comes to nothing, and what would follow from a sample.
 
+mod idle;
 mod sample;
 
 use std::io::Read;
@@ -14,7 +15,7 @@ use shared::subject::Service;
 
 use crate::args::{self, Check};
 use crate::failure::Failure;
-use crate::terminal::{clean, clean_lines, out};
+use crate::terminal::{clean, clean_lines, out, out_json};
 use sample::Sample;
 
 pub(crate) fn run(command: &args::Rules) -> Result<(), Failure> {
@@ -26,9 +27,10 @@ pub(crate) fn run(command: &args::Rules) -> Result<(), Failure> {
 fn check(check: &Check) -> Result<(), Failure> {
     let text = read(&check.file, MAX_BYTES)?;
     let known = services(check)?;
-    let sample = match &check.event {
-        Some(path) => Some(Sample::read(&read(path, MAX_INPUT * 4)?, path)?),
-        None => None,
+    let sample = match (&check.event, &check.payload) {
+        (Some(path), _) => Some(Sample::read(&read(path, MAX_INPUT * 4)?, path)?),
+        (None, Some(path)) => Some(Sample::of_payload(read(path, MAX_INPUT * 4)?, path, check)?),
+        (None, None) => None,
     };
     let rules = match Rules::read(&text, known.as_deref()) {
         Ok(rules) => rules,
@@ -37,7 +39,7 @@ fn check(check: &Check) -> Result<(), Failure> {
                 let told = problems
                     .iter()
                     .map(|problem| json!({"line": problem.line, "rule": problem.rule, "what": problem.what}));
-                out(json!({"problems": told.collect::<Vec<_>>()}));
+                out_json(&json!({"problems": told.collect::<Vec<_>>()}));
             } else {
                 for problem in &problems {
                     out(clean(&problem.to_string(), usize::MAX));
@@ -48,6 +50,7 @@ fn check(check: &Check) -> Result<(), Failure> {
             return Err(Failure::Failed(format!("{count} {things} wrong with {file}")));
         }
     };
+    let warnings = idle::find(&rules);
     let decisions: Vec<_> = match &sample {
         Some(sample) => rules
             .all()
@@ -60,7 +63,14 @@ fn check(check: &Check) -> Result<(), Failure> {
         let decided = decisions
             .iter()
             .map(|(rule, decided)| shown(rule, decided.as_ref()));
-        out(json!({"problems": [], "rules": decided.collect::<Vec<_>>()}));
+        let warned = warnings
+            .iter()
+            .map(|idle::Warning { rule, what }| json!({"line": rule.line, "rule": rule.name, "what": what}));
+        out_json(&json!({
+            "problems": [],
+            "warnings": warned.collect::<Vec<_>>(),
+            "rules": decided.collect::<Vec<_>>(),
+        }));
     } else {
         let count = rules.all().len();
         let things = if count == 1 { "rule" } else { "rules" };
@@ -68,16 +78,26 @@ fn check(check: &Check) -> Result<(), Failure> {
             "{}: {count} {things}, nothing wrong",
             check.file.display()
         ));
+        for idle::Warning { rule, what } in &warnings {
+            let line = format!("warning: line {}, rule {}: {what}", rule.line, rule.name);
+            out(clean(&line, 1000));
+        }
         for (rule, decided) in &decisions {
             tell(rule, decided.as_ref());
         }
     }
     let failed = decisions.iter().filter_map(|(_, decided)| decided.as_ref());
-    match failed.flat_map(|decided| &decided.failures).count() {
-        0 => Ok(()),
-        1 => Err(Failure::Failed("1 rule fails on this event".into())),
-        count => Err(Failure::Failed(format!("{count} rules fail on this event"))),
-    }
+    let count = failed.flat_map(|decided| &decided.failures).count();
+    let what = match count {
+        0 => return Ok(()),
+        1 => "1 rule fails on this event".to_owned(),
+        count => format!("{count} rules fail on this event"),
+    };
+    let hint = match check.payload {
+        Some(_) => "; of `code` and `result`, how it ended, a payload says nothing: --event does",
+        None => "",
+    };
+    Err(Failure::Failed(what + hint))
 }
 
 /// What one rule decides on the sample; `None` when it does not concern it.

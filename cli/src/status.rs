@@ -63,7 +63,7 @@ pub(crate) async fn run(status: Status) -> Result<(), Failure> {
         Some(url) => last_hour(url).await,
     };
     if status.json {
-        terminal::out(as_json(&views, &ended, fleet.as_deref(), &out));
+        terminal::out_json(&as_json(&views, &ended, fleet.as_deref(), &out));
     } else {
         terminal::out(table(&views, ended.as_ref().ok(), fleet.as_deref()).text());
         for (service, sentence) in out.iter().flat_map(|(service, out)| {

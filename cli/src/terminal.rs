@@ -4,9 +4,29 @@ use std::borrow::Cow;
 use std::fmt::{self, Display, Write as _};
 use std::io::Write as _;
 
-/// A line of the command's result.
+use serde::Serialize;
+
+/// A line of the command's result, for people: nothing in it steers the terminal.
 pub(crate) fn out(line: impl Display) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    let _ = writeln!(std::io::stdout(), "{}", clean_lines(&line.to_string()));
+}
+
+/// A line of the command's result, for programs.
+pub(crate) fn out_json(value: &impl Serialize) {
+    let _ = writeln!(std::io::stdout(), "{}", json_line(value));
+}
+
+/// A value as one line of JSON. It may well end in a terminal: what could steer one is escaped, which readers undo.
+pub(crate) fn json_line(value: &impl Serialize) -> String {
+    let mut line = String::new();
+    for c in serde_json::to_string(value).unwrap_or_default().chars() {
+        if steers(c) {
+            let _ = write!(line, "\\u{:04x}", u32::from(c));
+        } else {
+            line.push(c);
+        }
+    }
+    line
 }
 
 /// The bytes of the command's result.
@@ -15,16 +35,23 @@ pub(crate) fn out_bytes(bytes: &[u8]) {
     let _ = stdout.write_all(bytes).and_then(|()| stdout.flush());
 }
 
-/// A line about the command's work, for people.
+/// A line about the command's work, for people: nothing in it steers the terminal.
 pub(crate) fn note(line: impl Display) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(std::io::stderr(), "{}", clean_lines(&line.to_string()));
+}
+
+/// Whether a terminal does something else with it than show it: control characters, separators of lines, and Unicode's
+/// `Bidi_Control`, which shows text in another order than it has. All of them have four hexadecimal digits at most.
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
 }
 
 /// Text from outside with everything escaped that could steer a terminal, and at most `most` characters of it.
 pub(crate) fn clean(text: &str, most: usize) -> Cow<'_, str> {
-    let steers = |c: char| {
-        c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c)
-    };
     if text.len() <= most && !text.chars().any(steers) {
         return Cow::Borrowed(text);
     }
@@ -80,13 +107,30 @@ pub(crate) fn quiet_client() {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests panic on failure")]
+
     use super::*;
+
+    /// Unicode's `Bidi_Control`, its separators of lines, and control characters.
+    const STEERS: &str = "\u{61c}\u{200e}\u{200f}\u{202a}\u{202b}\u{202c}\u{202d}\u{202e}\u{2066}\u{2067}\u{2068}\u{2069}\u{2028}\u{2029}\u{85}\u{7f}\u{9b}\u{1b}\u{0}";
+
+    #[test]
+    fn json_steers_no_terminal_and_says_the_same() {
+        let value = serde_json::json!({ format!("name{STEERS}"): [STEERS, "plain ä", "\n\t"] });
+        let line = json_line(&value);
+        assert!(!line.chars().any(steers), "{line:?}");
+        assert!(line.contains("\\u202e") && line.contains('ä'), "{line:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap(), value);
+    }
 
     #[test]
     fn what_comes_from_outside_cannot_steer_the_terminal() {
         assert_eq!(clean("plain ä", 100), "plain ä");
         assert_eq!(clean("\x1b[2Jx\u{202e}", 100), "\\u{1b}[2Jx\\u{202e}");
         assert_eq!(clean("abcdef", 3), "abc…");
+        for c in STEERS.chars() {
+            assert_eq!(clean(&c.to_string(), 100), c.escape_unicode().to_string());
+        }
         assert_eq!(clean_lines("a\tb\nc\r"), "a    b\nc\\u{d}");
     }
 

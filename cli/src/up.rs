@@ -1,5 +1,6 @@
 //! `weir up`: the whole fleet on this machine. Servers first, then services; stopped the other way round.
 
+mod calls;
 mod child;
 mod folder;
 mod given;
@@ -178,15 +179,9 @@ async fn serve(
                 *url = fleet::shown(url);
             }
         }
-        terminal::out(serde_json::to_string(&file).map_err(Failure::failed)?);
+        terminal::out_json(&file);
     } else {
-        let is_set = |name: &str| {
-            [name, &format!("{name}_FILE")]
-                .into_iter()
-                .filter_map(|name| settings.environment.get(name))
-                .any(|value| !value.trim().is_empty())
-        };
-        terminal::out(summary::page(&file, folder.path(), &settings.worker, is_set));
+        terminal::out(summary::page(&file, folder.path(), &settings.worker));
     }
     Ok(())
 }

@@ -4,8 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "tests panic on failure")]
 
 mod limits {
+    mod budgets;
+    mod chain;
     mod change;
     mod explain;
+    mod models;
     mod stage;
     mod upstreams;
 }

@@ -29,6 +29,7 @@ pub fn check(bytes: &[u8]) {
         status: status.unwrap_or(StatusCode::TOO_MANY_REQUESTS),
         headers: request.headers,
         body: request.body,
+        cut: false,
     };
     if let Some(wait) = classify::retry_after(&answer.headers, now) {
         assert!(wait <= MAX_WAIT);

@@ -16,8 +16,9 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::{HeaderMap, header};
+use serde::de::IgnoredAny;
 use sha2::{Digest, Sha256};
-use shared::event::{Data, Event, EventId, Key, MAX_NAME, Tenant};
+use shared::event::{Data, Event, EventId, Key, MAX_NAME, Tenant, is_json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -29,6 +30,8 @@ use pointer::{Pointer, pick_each};
 
 /// The type of an event whose delivery does not say what happened.
 pub const KIND: &str = "webhook";
+/// The media type of most deliveries.
+const JSON: &str = "application/json";
 /// Longest id of a delivery: with its source before it, it is the event's.
 const MAX_DELIVERY: usize = 220;
 
@@ -45,7 +48,7 @@ pub enum Accepted {
 struct Delivery<'d> {
     headers: &'d HeaderMap,
     body: &'d Bytes,
-    /// Whether the body is a form, with JSON in its field `payload`.
+    /// Whether the body is a form, by its bytes: most have JSON in their field `payload`.
     is_form: bool,
 }
 
@@ -71,16 +74,20 @@ struct Fields {
 pub fn webhook(source: &Source, verified: &Verified<'_>) -> Result<Accepted, Refusal> {
     let (headers, body) = (verified.headers(), verified.body());
     let binary = matches!(source.scheme, Scheme::Hmac(_));
-    let default = if binary {
-        "application/octet-stream"
-    } else {
-        "application/json"
-    };
-    let media = content_type(headers, default)?;
+    let default = if binary { "application/octet-stream" } else { JSON };
+    // It is not signed: what the bytes say of themselves comes first, here and for all who read the event.
+    let said = content_type(headers, default)?;
+    // GitLab, Linear and Stripe send no forms.
+    let forms = !matches!(
+        source.scheme,
+        Scheme::Gitlab(_) | Scheme::Linear(_) | Scheme::Stripe(_)
+    );
+    let is_form = forms && form::looks_so(body);
+    let media = media(said, body, is_form, source);
     let delivery = Delivery {
         headers,
         body,
-        is_form: form::is_form(media),
+        is_form,
     };
     let reading = match &source.scheme {
         Scheme::Github(_) => github::read(&delivery),
@@ -95,7 +102,7 @@ pub fn webhook(source: &Source, verified: &Verified<'_>) -> Result<Accepted, Ref
         Reading::Event(fields) => fields,
         Reading::Answer(answer) => return Ok(Accepted::Answer(answer)),
     };
-    let lookup = source.overrides.of(headers, body);
+    let lookup = source.overrides.of(headers, body, is_form);
     let text = |text: &str| Some(text.to_owned());
     let id = match lookup.find(Field::Id, |id| usable_id(id).then(|| id.to_owned())) {
         Wish::Value(id) => Some(id),
@@ -159,6 +166,26 @@ fn content_type<'h>(headers: &'h HeaderMap, default: &'h str) -> Result<&'h str,
         None => Ok(default),
         Some(name) if (1..=MAX_NAME).contains(&name.len()) && !name.contains(char::is_control) => Ok(name),
         Some(_) => Err(Refusal::header("content-type", "must be 1 to 128 characters")),
+    }
+}
+
+/// The media type of a body: JSON and forms by the bytes, whatever was said; for the rest what was said of it.
+fn media<'m>(said: &'m str, body: &[u8], is_form: bool, source: &Source) -> &'m str {
+    let first = body.trim_ascii_start().first();
+    // Whose bodies are JSON or forms, and who signs whatever there is.
+    let (holds_json, else_it_is) = match source.scheme {
+        Scheme::Standard(_) | Scheme::Hmac(_) => {
+            let holds_json = serde_json::from_slice::<IgnoredAny>(body).is_ok();
+            (holds_json, "application/octet-stream")
+        }
+        _ => (matches!(first, Some(b'{' | b'[')), JSON),
+    };
+    match (is_form, holds_json) {
+        (true, _) => form::FORM,
+        (_, true) if is_json(said) => said,
+        (_, true) => JSON,
+        _ if is_json(said) || form::is_form(said) => else_it_is,
+        _ => said,
     }
 }
 

@@ -30,6 +30,9 @@ pub const OPENAPI: &str = include_str!("openapi.json");
 /// Bodies above this many bytes are verified, encoded and compressed on a thread of their own: at about 100 MB/s
 /// they would hold up everybody else for a millisecond and more.
 const LARGE: usize = 128 * 1024;
+/// Of a source's refused deliveries, and of all other refused requests, one is logged in so long: strangers choose how
+/// often they ask.
+const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// What the handlers share.
 #[derive(Debug)]
@@ -40,6 +43,7 @@ pub struct App {
     bodies: Bodies,
     publisher: Publisher,
     metrics: Metrics,
+    told: DefaultDirectRateLimiter,
 }
 
 /// A webhook source, where its events go and how many may come.
@@ -48,6 +52,7 @@ struct Door {
     source: Source,
     target: Arc<Target>,
     limiter: Option<DefaultDirectRateLimiter>,
+    told: DefaultDirectRateLimiter,
 }
 
 impl App {
@@ -72,6 +77,7 @@ impl App {
                     source: source.clone(),
                     target,
                     limiter,
+                    told: seldom(),
                 }),
             )
         };
@@ -84,6 +90,7 @@ impl App {
             bodies,
             publisher,
             metrics,
+            told: seldom(),
         }
     }
 
@@ -109,7 +116,7 @@ impl App {
             Ok(response) => response,
             Err(refusal) => {
                 self.metrics.refuse(refusal.code);
-                span.in_scope(|| log(&refusal, parts.uri.path()));
+                span.in_scope(|| self.log(&refusal, parts.uri.path()));
                 refusal.into_response()
             }
         };
@@ -117,6 +124,23 @@ impl App {
         trace::answered(&span, status);
         self.metrics.request(route, status);
         response
+    }
+
+    fn log(&self, refusal: &Refusal, path: &str) {
+        let door = path
+            .strip_prefix("/webhooks/")
+            .and_then(|name| self.sources.get(name));
+        let told = door.map_or(&self.told, |door| &door.told);
+        // Strangers choose the path.
+        let path: String = path.chars().take(100).collect();
+        let (code, detail) = (refusal.code.word(), &*refusal.detail);
+        if refusal.code.status().is_server_error() {
+            tracing::warn!(code, path, "refused: {detail}");
+        } else if told.check().is_ok() {
+            tracing::info!(code, path, "refused (one in {TOLD_EVERY:?} is told): {detail}");
+        } else {
+            tracing::debug!(code, path, "refused: {detail}");
+        }
     }
 }
 
@@ -128,15 +152,9 @@ fn quota(limit: &shared::limiter::Limit) -> Option<Quota> {
     Some(Quota::with_period(interval)?.allow_burst(burst))
 }
 
-fn log(refusal: &Refusal, path: &str) {
-    // Strangers choose the path, and how often they ask.
-    let path: String = path.chars().take(100).collect();
-    let (code, detail) = (refusal.code.word(), &*refusal.detail);
-    if refusal.code.status().is_server_error() {
-        tracing::warn!(code, path, "refused: {detail}");
-    } else {
-        tracing::debug!(code, path, "refused: {detail}");
-    }
+fn seldom() -> DefaultDirectRateLimiter {
+    let burst = Quota::with_period(TOLD_EVERY).unwrap_or(Quota::per_second(std::num::NonZeroU32::MIN));
+    RateLimiter::direct(burst)
 }
 
 /// All routes; `health` brings `/health/*` and `/metrics`.

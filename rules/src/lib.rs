@@ -21,7 +21,7 @@ use shared::subject::Service;
 pub use chain::Chain;
 pub use decide::{Decided, Failure, FollowUp, Input, decide};
 pub use read::Problem;
-pub use rule::Rule;
+pub use rule::{Pattern, Rule};
 
 /// The code of a decision that failed.
 pub const FAILED: &str = "rule";

@@ -1,5 +1,7 @@
 //! A rule, as its file says it.
 
+use std::fmt;
+
 use shared::event::{Event, Tenant};
 use shared::subject::Service;
 
@@ -31,8 +33,10 @@ pub(crate) struct On {
 
 /// An event type, or the beginning of some.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Pattern {
+pub enum Pattern {
+    /// This type.
     Is(String),
+    /// All types that begin so.
     Begins(String),
 }
 
@@ -49,6 +53,26 @@ pub(crate) struct Emit {
 }
 
 impl Rule {
+    /// The service whose events it is on.
+    pub fn service(&self) -> &Service {
+        &self.on.service
+    }
+
+    /// The source of the events that it is on, where only one's are.
+    pub fn source(&self) -> Option<&str> {
+        self.on.source.as_deref()
+    }
+
+    /// The event types that it is on.
+    pub fn types(&self) -> &[Pattern] {
+        &self.on.types
+    }
+
+    /// The type of what it emits, where that is always the same.
+    pub fn emitted(&self) -> Option<&str> {
+        self.emit.kind.fixed()
+    }
+
     /// The service that its events go to.
     pub fn target(&self) -> &Service {
         &self.emit.service
@@ -90,10 +114,20 @@ impl On {
 }
 
 impl Pattern {
-    pub(crate) fn fits(&self, kind: &str) -> bool {
+    /// Whether a type is one of these.
+    pub fn fits(&self, kind: &str) -> bool {
         match self {
             Self::Is(name) => kind == name,
             Self::Begins(start) => kind.starts_with(start),
+        }
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Is(name) => f.write_str(name),
+            Self::Begins(start) => write!(f, "{start}*"),
         }
     }
 }

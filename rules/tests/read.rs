@@ -120,6 +120,29 @@ emit = { service = "github", type = "call" }
 }
 
 #[test]
+fn a_single_equals_sign_is_told_apart_from_two() {
+    let read = |when: &str| {
+        let rule = format!("name = 'one'\nwhen = {when:?}\non = {{ service = 'http', types = ['a'] }}");
+        let emit = "emit = { service = 'slack', type = 'b' }";
+        Rules::read(&format!("[[rule]]\n{rule}\n{emit}\n"), Some(&known()))
+    };
+    let told = read("data.action = 'opened'").unwrap_err();
+    let told: Vec<_> = told.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        ["line 3, rule one: when has a single =, which compares nothing: write =="]
+    );
+    for good in [
+        "data.a == 'b=c' and data.b >= 1 and data.c <= 2 and data.d != 3",
+        "data.x | default(value='-', boolean=true) == '-'",
+        "(data.x | default(value='-')) is eq('=')",
+        "data.list | map(attribute='name') | first == data['a=b']",
+    ] {
+        assert!(read(good).is_ok(), "{good}: {:?}", read(good));
+    }
+}
+
+#[test]
 fn names_are_unique() {
     let rule = |name: &str| {
         format!(

@@ -181,7 +181,13 @@ fn past(
         return Ok(api::events::Past::new(None, history));
     };
     let metrics = PoolMetrics::register(registry);
-    let reads = Reads::open(url, settings, history.connections, "weir-scheduler", metrics.clone())?;
+    let reads = Reads::open(
+        url,
+        settings,
+        history.connections,
+        "weir-scheduler",
+        metrics.clone(),
+    )?;
     let pools = [("read", Some(reads.primary())), ("replica", reads.replica())];
     for (name, pool) in pools.into_iter().filter_map(|(name, pool)| Some((name, pool?))) {
         let (pool, metrics, every) = (pool.clone(), metrics.of(name, pool), settings.health);
@@ -191,7 +197,9 @@ fn past(
     }
     if reads.replica().is_some() {
         let watched = reads.clone();
-        tasks.spawn("replica", OnEnd::Restart, OnShutdown::Abort, move || watched.clone().watch());
+        tasks.spawn("replica", OnEnd::Restart, OnShutdown::Abort, move || {
+            watched.clone().watch()
+        });
     }
     Ok(api::events::Past::new(Some(reads), history))
 }

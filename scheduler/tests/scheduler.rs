@@ -147,7 +147,11 @@ async fn depths_are_what_is_there_and_unknown_when_nats_is_away() {
     let replica = Replica::start(&stage.fleet).await;
     let (github, http) = (Service::new("github").unwrap(), Service::new("http").unwrap());
     eventually("an answer", SOON, || async { replica.views().await.is_some() }).await;
-    assert_eq!(replica.get("/health/ready").await.0, 200);
+    // A machine that is busy may keep NATS from answering within readiness's patience, once.
+    eventually("readiness", SOON, || async {
+        replica.get("/health/ready").await.0 == 200
+    })
+    .await;
 
     publish(&stage.js, &github, Lane::High, "a").await;
     publish(&stage.js, &github, Lane::Normal, "b").await;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use crate::form::is_form;
 use crate::subject::Lane;
 
 /// Longest event id in bytes.
@@ -239,11 +240,6 @@ fn form(bytes: &[u8]) -> serde_json::Value {
     let payload = fields.get("payload").and_then(serde_json::Value::as_str);
     let payload = payload.and_then(|payload| serde_json::from_str(payload).ok());
     payload.unwrap_or(serde_json::Value::Object(fields))
-}
-
-fn is_form(content_type: &str) -> bool {
-    let essence = content_type.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
 }
 
 /// Whether a media type is JSON, parameters ignored.

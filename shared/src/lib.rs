@@ -20,6 +20,7 @@ pub mod dead_letter;
 pub mod event;
 pub mod failpoint;
 pub mod failure;
+pub mod form;
 pub mod health;
 pub mod lifecycle;
 pub mod limiter;

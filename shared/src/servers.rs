@@ -35,14 +35,14 @@ pub use supervise::Exit;
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The binary is nowhere to be found.
-    #[error(
-        "{binary} was not found (looked at {setting}, .tools/bin, PATH): run `make setup`, or set {setting}"
-    )]
+    #[error("{binary} was not found (looked {looked}): run `make setup`, or set {setting}")]
     Missing {
         /// Name of the binary.
         binary: &'static str,
         /// Environment variable that names it.
         setting: &'static str,
+        /// Where it was looked for.
+        looked: String,
     },
     /// A setting names a binary that is not there or cannot be run.
     #[error("{setting} names {path}, which holds no runnable {binary}")]

@@ -66,7 +66,7 @@ pub mod headers {
     pub const HISTORY: &str = "Weir-History";
     /// When the event was first kept, milliseconds since the Unix epoch.
     pub const ACCEPTED: &str = "Weir-Accepted";
-    /// What an event was put off for that is no limit, one word: `breaker`.
+    /// What an event was put off for that is no limit, one word: `breaker`, or `over_budget` for a budget of a day.
     pub const PUT_OFF: &str = "Weir-Put-Off";
     /// Where the bytes of an event lie that is too large for a message: an object of
     /// [`BODIES_BUCKET`](super::BODIES_BUCKET). The payload is empty then.

@@ -27,6 +27,7 @@ use worker::quota::Turn;
 const KIND: Kind = Kind {
     name: "ntfy",
     url: "https://ntfy.sh",
+    types: &[],
     concurrency: 5,
     timeout: Duration::from_secs(10),
     // Its answers have no headers about limits that we know: plain HTTP.

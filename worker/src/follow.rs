@@ -4,7 +4,9 @@
 
 mod decide;
 mod message;
+pub mod metrics;
 mod publish;
+mod reload;
 mod settings;
 pub mod sweep;
 
@@ -20,6 +22,7 @@ use crate::outcome::Verdict;
 use crate::pool::Pool;
 
 pub use message::Message;
+pub use reload::{InForce, Rulebook, others};
 pub use settings::Book;
 
 /// What an event owes.
@@ -43,9 +46,9 @@ pub async fn owed(
     verdict: &Verdict,
     pool: &Pool,
 ) -> Owed {
-    match (&pool.rules, event) {
+    match (pool.rules.of(&pool.config.service), event) {
         // On the heap: most services have no rules, and their events need not carry the space for it.
-        (Some(book), Ok(event)) => Box::pin(by_rules(book, event, delivery, verdict, pool)).await,
+        (Some(book), Ok(event)) => Box::pin(by_rules(&book, event, delivery, verdict, pool)).await,
         (None, _) | (_, Err(_)) => Owed::default(),
     }
 }
@@ -114,7 +117,7 @@ impl Owed {
                 tracing::warn!(%service, %id, rule, what, left, "what follows from an event was not kept");
                 return left;
             }
-            pool.metrics.followed(message);
+            pool.metrics.rules.followed(message);
             failpoint::hit("rules.published");
         }
         if let Some(store) = &pool.store {

@@ -9,6 +9,7 @@ pub mod http;
 pub mod kind;
 pub mod linear;
 mod marker;
+pub mod none;
 mod path;
 pub mod slack;
 #[cfg(any(test, feature = "stage"))]
@@ -21,10 +22,11 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use shared::event::Event;
 use shared::failure::Failure;
-use shared::limiter::Charge;
+use shared::limiter::{Charge, live};
 
 use crate::config::ServiceConfig;
 use crate::effect::{Earlier, Effect, Found};
+use crate::idle::NOTHING_TO_DO;
 use crate::limits::Limits;
 use crate::quota::Turn;
 
@@ -43,6 +45,7 @@ pub const KINDS: &[&Kind] = &[
     &http::KIND,
     &analysis::KIND,
     &agent::KIND,
+    &none::KIND,
 ];
 
 /// The code that handles a service's events.
@@ -74,6 +77,16 @@ pub trait Handler: Send + Sync + 'static {
     /// Makes the call that the event asks for, in its turn. Runs within the service's timeout; a panic is caught and
     /// makes the event a dead letter.
     fn handle<'a>(&'a self, event: &'a Event, turn: &'a Turn) -> BoxFuture<'a, Result<Completion, Failure>>;
+
+    /// What it asks under limits that are not the service's, by name.
+    fn models(&self) -> live::Models {
+        live::Models::new()
+    }
+
+    /// What it may spend in a day; `None` where nothing bounds it.
+    fn budget(&self) -> Option<live::Budget> {
+        None
+    }
 
     /// How events go together into one call; `None` where each goes alone.
     fn grouping(&self) -> Option<Grouping> {
@@ -134,6 +147,11 @@ pub struct Completion {
 }
 
 impl Completion {
+    /// That of an event with which the service does nothing.
+    pub fn nothing_to_do() -> Self {
+        Self::new(NOTHING_TO_DO)
+    }
+
     /// A completion without a result.
     pub fn new(code: impl Into<Cow<'static, str>>) -> Self {
         Self {

@@ -12,6 +12,7 @@ pub mod follow;
 pub mod forecast;
 pub mod group;
 pub mod handler;
+pub mod idle;
 pub mod limits;
 pub mod live;
 pub mod metrics;
@@ -48,12 +49,12 @@ use shared::store::pool as postgres;
 use shared::topology;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use config::{Config, ServiceConfig};
-use follow::sweep;
+use follow::{InForce, Rulebook, sweep};
 use group::Groups;
 use handler::{Handler, Parts, bucket_tag};
 use limits::Limits;
@@ -134,7 +135,7 @@ pub async fn run(
             postgres::watch(database.clone(), metrics.clone(), every)
         });
     }
-    let served = Arc::new(tokio::sync::Mutex::new(Some((listener, health.routes(registry)))));
+    let served = Arc::new(Mutex::new(Some((listener, health.routes(registry)))));
     tasks.spawn("health", OnEnd::Stop, OnShutdown::Abort, move || {
         let served = Arc::clone(&served);
         async move {
@@ -149,6 +150,11 @@ pub async fn run(
     let background = TaskTracker::new();
     let hand_back = CancellationToken::new();
     let room = Room::new(config.max_decoded);
+    let (rulebook, in_force) = Rulebook::new(
+        config.rules.clone(),
+        config.fleet.services.clone(),
+        metrics.rules.clone(),
+    );
     let mut pools = Vec::new();
     for service in &config.services {
         let make_pool = || PoolParts {
@@ -165,6 +171,7 @@ pub async fn run(
             events: &events,
             hand_back: &hand_back,
             room: &room,
+            in_force: &in_force,
         };
         let failed = |why| WorkerError::Handler(service.service.to_string(), why);
         pools.push(Arc::new(make_pool().assemble(make).map_err(failed)?));
@@ -190,6 +197,7 @@ pub async fn run(
                 sweep::sweep(database.clone(), js.clone(), services.clone(), ack_wait)
             });
         }
+        follow_rules(&tasks, rulebook, &config, &js);
         for pool in &pools {
             let (followed, ahead) = (Arc::clone(pool), config.ahead);
             tasks.spawn("limits", OnEnd::Restart, OnShutdown::Abort, move || {
@@ -210,8 +218,7 @@ pub async fn run(
 async fn prepare(config: &Config, js: &jetstream::Context, database: Option<&PgPool>) {
     let mut services = config.own_services();
     // Those that nobody works for yet must have a stream too, or nothing could be emitted to them.
-    let targets = config.rules.rules.targets().into_iter().cloned();
-    services.extend(targets.filter(|target| !config.services.iter().any(|own| own.service == *target)));
+    services.extend(follow::others(&config.rules.rules, &services));
     loop {
         match topology::ensure(js, &services, &config.fleet.streams).await {
             Ok(drift) => {
@@ -239,6 +246,17 @@ async fn prepare(config: &Config, js: &jetstream::Context, database: Option<&PgP
     if let Err(error) = store::tend(database, config.keep).await {
         tracing::warn!(%error, "partitions were not made: the default one takes what has no other");
     }
+}
+
+/// Puts changed rules in force while the worker runs.
+fn follow_rules(tasks: &Tasks, rulebook: Rulebook, config: &Config, js: &jetstream::Context) {
+    let rulebook = Arc::new(Mutex::new(rulebook));
+    let (js, streams, own) = (js.clone(), config.fleet.streams.clone(), config.own_services());
+    tasks.spawn("rules", OnEnd::Restart, OnShutdown::Abort, move || {
+        let (rulebook, js) = (Arc::clone(&rulebook), js.clone());
+        let (streams, own) = (streams.clone(), own.clone());
+        async move { rulebook.lock().await.follow(&js, &streams, &own).await }
+    });
 }
 
 async fn ping(database: PgPool) -> Result<(), String> {
@@ -291,6 +309,7 @@ struct PoolParts<'a> {
     events: &'a TaskTracker,
     hand_back: &'a CancellationToken,
     room: &'a Room,
+    in_force: &'a InForce,
 }
 
 impl PoolParts<'_> {
@@ -340,6 +359,7 @@ impl PoolParts<'_> {
             limiter: self.limiter.clone(),
             metrics: self.metrics.clone(),
             database: self.database.cloned(),
+            dead_max_age: streams.dead_max_age,
             background: self.background.clone(),
         };
         let handler = make(self.service, parts)?;
@@ -349,7 +369,7 @@ impl PoolParts<'_> {
             handler,
             quota: Quota::start(self.background, quota),
             limits,
-            rules: self.config.rules.of(service).map(Arc::new),
+            rules: self.in_force.clone(),
             store,
             metrics: self.metrics.service(service.as_str()),
             stream: service.stream(),

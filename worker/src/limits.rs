@@ -115,6 +115,11 @@ impl Limits {
         *mean += (cost as f64 - *mean) / 10.0;
     }
 
+    /// What every key of its buckets begins with.
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+
     /// The key of the bucket of this name.
     pub fn key(&self, name: &str) -> Arc<str> {
         format!("{}:{name}", self.tag).into()

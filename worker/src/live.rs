@@ -107,6 +107,8 @@ async fn answer(
         tag: bucket_tag(&pool.config),
         provider: pool.config.provider.as_str().to_owned(),
         limits: in_force(pool),
+        models: pool.handler.models(),
+        budget: pool.handler.budget(),
         away: pool.config.away.to_string(),
         ahead: ahead.as_millis() as u64,
         concurrency: u32::try_from(pool.config.concurrency).unwrap_or(u32::MAX),

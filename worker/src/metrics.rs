@@ -13,9 +13,10 @@ use prometheus_client::registry::Registry;
 
 use shared::breaker::State;
 
-use crate::follow::Message;
+use crate::follow::metrics::{FollowMetrics, RuleMetrics};
 use crate::group::GroupMetrics;
 use crate::handler::agent::metrics::AgentMetrics;
+use crate::idle::{Idle, IdleMetrics};
 use crate::outbound::reach::ReachMetrics;
 use crate::outcome::Verdict;
 
@@ -43,10 +44,6 @@ pub const LIMITER_AWAY: &str = "weir_worker_limiter_away";
 pub const BREAKER_STATE: &str = "weir_worker_breaker_state";
 /// Changes of that, by what it became.
 pub const BREAKER_TRANSITIONS: &str = "weir_worker_breaker_transitions";
-/// Events that rules emitted, by the service of the event that they follow from.
-pub const FOLLOWED: &str = "weir_worker_follow_ups";
-/// Events on which rules failed, by service.
-pub const RULES_FAILED: &str = "weir_worker_rules_failed";
 /// Whether an upstream can be reached: 0 healthy, 1 degraded, 2 unhealthy; by service and upstream.
 pub const REACH: &str = "weir_worker_upstream_reach";
 /// Milliseconds of the last connection made to find that out.
@@ -66,8 +63,8 @@ pub const COMMIT_SECONDS: &str = "weir_worker_commit_seconds";
 pub static UNSETTLED: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ServiceLabel {
-    service: String,
+pub(crate) struct ServiceLabel {
+    pub(crate) service: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -100,8 +97,9 @@ pub struct Metrics {
     limiter: [Family<ServiceLabel, Counter>; 7],
     breaker_state: Family<UpstreamLabel, Gauge>,
     breaker_transitions: Family<TransitionLabel, Counter>,
-    followed: Family<ServiceLabel, Counter>,
-    rules_failed: Family<ServiceLabel, Counter>,
+    /// Of rules.
+    pub rules: RuleMetrics,
+    idle: IdleMetrics,
     /// Of the store.
     pub store: StoreMetrics,
     reach: Family<UpstreamLabel, Gauge>,
@@ -129,8 +127,10 @@ pub struct ServiceMetrics {
     retried: Counter,
     deferred: Counter,
     dead: Counter,
-    followed: Counter,
-    rules_failed: Counter,
+    /// Of the rules on its events.
+    pub rules: FollowMetrics,
+    /// Of its events that nothing is done with.
+    pub idle: Idle,
     took: Histogram,
     /// From acceptance to the end.
     pub accept_to_done: Histogram,
@@ -194,8 +194,8 @@ impl Metrics {
             limiter: Default::default(),
             breaker_state: Family::default(),
             breaker_transitions: Family::default(),
-            followed: Family::default(),
-            rules_failed: Family::default(),
+            rules: RuleMetrics::register(registry),
+            idle: IdleMetrics::register(registry),
             store: StoreMetrics {
                 rows: Histogram::new([1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]),
                 seconds: seconds(),
@@ -234,12 +234,6 @@ impl Metrics {
             BREAKER_TRANSITIONS,
             "Changes of an upstream's breaker, by what it became",
             metrics.breaker_transitions.clone(),
-        );
-        registry.register(FOLLOWED, "Events that rules emitted", metrics.followed.clone());
-        registry.register(
-            RULES_FAILED,
-            "Events on which rules failed",
-            metrics.rules_failed.clone(),
         );
         registry.register(
             REACH,
@@ -290,8 +284,8 @@ impl Metrics {
             retried: settled("retried"),
             deferred: settled("deferred"),
             dead: settled("dead"),
-            followed: self.followed.get_or_create(&label).clone(),
-            rules_failed: self.rules_failed.get_or_create(&label).clone(),
+            rules: self.rules.service(&label),
+            idle: self.idle.service(service),
             took: self.took.get_or_create(&label).clone(),
             accept_to_done: self.accept_to_done.get_or_create(&label).clone(),
         }
@@ -365,15 +359,6 @@ impl Metrics {
 }
 
 impl ServiceMetrics {
-    /// Counts a message that followed from an event.
-    pub fn followed(&self, message: &Message) {
-        if message.is_letter() {
-            self.rules_failed.inc();
-        } else {
-            self.followed.inc();
-        }
-    }
-
     /// Counts a settled delivery.
     pub fn settled(&self, verdict: &Verdict, took: Duration) {
         match verdict {

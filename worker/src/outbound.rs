@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode, header};
-use reqwest::{Client, Request, Url};
+use reqwest::{Client, Request, Response, Url};
 use shared::failure::Failure;
 use shared::telemetry::TRACE;
-use tracing::Instrument;
 use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use egress::{Egress, Refused};
 
@@ -40,8 +40,8 @@ pub struct Outbound {
     egress: Egress,
 }
 
-/// An answer, read to its end.
-#[derive(Debug)]
+/// An answer, read to its end or to [`MAX_ANSWER`].
+#[derive(Debug, Default)]
 pub struct Answer {
     /// The status.
     pub status: StatusCode,
@@ -49,6 +49,27 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
+    /// Whether there was more of the body. Whoever asked has asked for too much: the other side did as it was told.
+    pub cut: bool,
+}
+
+impl Answer {
+    /// The failure of an answer that cannot be read, for it is no `what`. One that was cut says of a call that may be
+    /// made again (`repeatable`) that it asks for too much, which is not the upstream's fault; otherwise nobody knows
+    /// what has become of the call.
+    pub fn unreadable(&self, what: &str, repeatable: bool) -> Failure {
+        if self.cut && repeatable {
+            oversized()
+        } else {
+            Failure::unknown("answer", format!("no {what}: {}", classify::excerpt(self)))
+        }
+    }
+}
+
+/// The failure of an answer that is longer than is read.
+pub(crate) fn oversized() -> Failure {
+    let detail = format!("the answer has more than {MAX_ANSWER} bytes");
+    Failure::permanent("oversized", detail)
 }
 
 impl Outbound {
@@ -84,34 +105,14 @@ impl Outbound {
     /// # Errors
     /// Transient: no connection, a connection that breaks, a timeout. Permanent: an address that may not be called.
     pub async fn call(&self, mut request: Request, route: &str) -> Result<Answer, Failure> {
-        let span = tracing::info_span!(
-            target: TRACE,
-            "call",
-            otel.name = %format_args!("{} {route}", request.method()),
-            otel.kind = "client",
-            otel.status_code = Empty,
-            http.request.method = %request.method(),
-            url.full = %redacted(request.url()),
-            server.address = request.url().host_str(),
-            server.port = request.url().port_or_known_default(),
-            http.response.status_code = Empty,
-            error.type = Empty,
-        );
+        let span = call_span(&request, route);
         if self.propagate {
             propagate(&span, request.headers_mut());
         }
         let result = self.exchange(request).instrument(span.clone()).await;
         match &result {
-            Ok(answer) => {
-                span.record("http.response.status_code", answer.status.as_u16());
-                if answer.status.is_client_error() || answer.status.is_server_error() {
-                    span.record("otel.status_code", "ERROR");
-                }
-            }
-            Err(failure) => {
-                span.record("otel.status_code", "ERROR");
-                span.record("error.type", &*failure.reason().code);
-            }
+            Ok(answer) => answered(&span, answer.status),
+            Err(failure) => failed(&span, failure),
         }
         result
     }
@@ -152,16 +153,22 @@ impl Outbound {
         ))
     }
 
-    async fn exchange(&self, request: Request) -> Result<Answer, Failure> {
+    /// Makes a call, as far as the head of its answer.
+    async fn begin(&self, request: Request) -> Result<Response, Failure> {
         self.egress
             .check(request.url())
             .map_err(|refused| Failure::permanent(egress::REFUSED, refused))?;
-        let mut response = self.client.execute(request).await.map_err(|e| broken(&e))?;
+        self.client.execute(request).await.map_err(|e| broken(&e))
+    }
+
+    async fn exchange(&self, request: Request) -> Result<Answer, Failure> {
+        let mut response = self.begin(request).await?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let mut body = Vec::new();
+        let (mut body, mut cut) = (Vec::new(), false);
         while let Some(chunk) = response.chunk().await.map_err(|e| broken(&e))? {
-            if body.len() + chunk.len() > MAX_ANSWER {
-                // The status and the headers have said what matters: done is done, and refused is refused.
+            // The status and the headers have said what matters: done is done, and refused is refused.
+            cut = body.len() + chunk.len() > MAX_ANSWER;
+            if cut {
                 break;
             }
             body.extend_from_slice(&chunk);
@@ -170,8 +177,40 @@ impl Outbound {
             status,
             headers,
             body: body.into(),
+            cut,
         })
     }
+}
+
+/// The span of a call.
+fn call_span(request: &Request, route: &str) -> Span {
+    tracing::info_span!(
+        target: TRACE,
+        "call",
+        otel.name = %format_args!("{} {route}", request.method()),
+        otel.kind = "client",
+        otel.status_code = Empty,
+        http.request.method = %request.method(),
+        url.full = %redacted(request.url()),
+        server.address = request.url().host_str(),
+        server.port = request.url().port_or_known_default(),
+        http.response.status_code = Empty,
+        error.type = Empty,
+    )
+}
+
+/// Tells a call's span how it was answered.
+fn answered(span: &Span, status: StatusCode) {
+    span.record("http.response.status_code", status.as_u16());
+    if status.is_client_error() || status.is_server_error() {
+        span.record("otel.status_code", "ERROR");
+    }
+}
+
+/// Tells a call's span why it was not.
+fn failed(span: &Span, failure: &Failure) {
+    span.record("otel.status_code", "ERROR");
+    span.record("error.type", &*failure.reason().code);
 }
 
 /// Where an answer to a call that reads leads to, if it leads anywhere.
@@ -225,7 +264,7 @@ fn broken(error: &reqwest::Error) -> Failure {
     }
 }
 
-fn propagate(span: &tracing::Span, headers: &mut HeaderMap) {
+fn propagate(span: &Span, headers: &mut HeaderMap) {
     use tracing_opentelemetry::OpenTelemetrySpanExt;
     let mut context = async_nats::HeaderMap::new();
     shared::telemetry::propagation::inject(&span.context(), &mut context);

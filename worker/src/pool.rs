@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::ServiceConfig;
-use crate::follow::Book;
+use crate::follow::InForce;
 use crate::group::Groups;
 use crate::handler::Handler;
 use crate::limits::Limits;
@@ -51,8 +51,8 @@ pub struct Pool {
     pub upstreams: Upstreams,
     /// The code that does the work.
     pub handler: Arc<dyn Handler>,
-    /// The rules on its events; `None` where there are none.
-    pub rules: Option<Arc<Book>>,
+    /// The rules in force.
+    pub rules: InForce,
     /// Where results are kept; `None` where none are.
     pub store: Option<Store>,
     /// The service's metrics.

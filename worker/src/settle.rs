@@ -33,7 +33,10 @@ pub async fn settle(
     let service = &pool.config.service;
     let id = event.map(|event| event.id.as_str()).unwrap_or_default();
     match &verdict {
-        Verdict::Done(_) => {
+        Verdict::Done(done) => {
+            if let Some(event) = event {
+                metrics.idle.done(&event.kind, done);
+            }
             claim::ack(delivery, pool).await;
             let waited = millis(SystemTime::now()).saturating_sub(accepted);
             metrics.accept_to_done.observe(waited as f64 / 1e3);

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use worker::follow::Message;
 use worker::metrics::Metrics;
 use worker::store::follow_ups::{left_behind, put_off, remove};
-use worker::store::{Finding, Intent, Owner, Row, State, Store};
+use worker::store::{Finding, Intent, Keep, Owner, Row, State, Store, tend};
 
 fn service(name: &str) -> Service {
     Service::new(name).unwrap()
@@ -32,7 +32,7 @@ fn message(name: &str) -> Message {
     headers.insert("Nats-Msg-Id", name);
     Message {
         rule: "tell".into(),
-        subject: "events.slack".into(),
+        subject: "events.slack.high.acme".into(),
         headers,
         payload: b"\x81\0\xff".to_vec().into(),
     }
@@ -107,8 +107,46 @@ async fn what_is_owed_is_committed_with_its_outcome_and_stays_until_it_is_settle
     // Decided once more, by a delivery that had not seen it: the first decision holds.
     assert!(store.commit(row("e1", &["z", "y"])).await);
     assert_eq!(store.owed(id("e1")).await, [message("a")]);
+    let kin = async |event: &str| {
+        sqlx::query_as::<_, (String, String, String)>(
+            "SELECT rule, child_id, child_service FROM followed WHERE event_id = $1 AND service = 'github' ORDER BY 2",
+        )
+        .bind(event)
+        .fetch_all(&pool)
+        .await
+        .unwrap()
+    };
+    let told = |child: &str| ("tell".to_owned(), child.to_owned(), "slack".to_owned());
+    assert_eq!(kin("e1").await, [told("a")]);
+    assert_eq!(kin("e2").await, []);
     store.settled(id("e0")).await;
     store.settled(id("e1")).await;
+    // Published, and people still see what followed from what, until it is old.
+    assert_eq!(kin("e0").await, ["a", "b", "c"].map(told));
+    tend(
+        &pool,
+        Keep {
+            rows: Duration::from_secs(60),
+            days: 7,
+        },
+    )
+    .await
+    .unwrap();
+    assert_eq!(kin("e0").await.len(), 3);
+    sqlx::query("UPDATE followed SET at = at - interval '1 hour'")
+        .execute(&pool)
+        .await
+        .unwrap();
+    tend(
+        &pool,
+        Keep {
+            rows: Duration::from_secs(60),
+            days: 7,
+        },
+    )
+    .await
+    .unwrap();
+    assert_eq!(kin("e0").await, []);
     assert_eq!(store.owed(id("e0")).await, []);
 
     let github = [service("github"), service("http")];

@@ -10,17 +10,18 @@ use async_nats::jetstream;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use shared::config::Reader;
-use shared::event::{Event, EventId, Key, Tenant};
+use shared::event::{Data, Event, EventId, Key, Tenant};
 use shared::failure::Failure;
 use shared::servers::{Nats, NatsOptions, Redis, RedisOptions};
-use shared::subject::headers;
+use shared::subject::{BREAKERS_BUCKET, headers};
 use shared::{lifecycle, wire};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use worker::config::Config;
-use worker::handler::{Completion, Grouping, Handler, Outcome};
+use worker::config::{Config, ServiceConfig};
+use worker::handler::{Completion, Grouping, Handler, Outcome, Parts};
+use worker::outbound::MAX_ANSWER;
 use worker::quota::Turn;
 
 const LONGEST: Duration = Duration::from_secs(60);
@@ -95,7 +96,18 @@ struct World {
 }
 
 impl World {
+    /// A worker whose handler notes its calls.
     async fn new(settings: &[(&str, &str)]) -> Self {
+        let calls = Calls::default();
+        let handler = Arc::new(Noting(Arc::clone(&calls)));
+        Self::with(settings, calls, move |_, _| Ok(handler.clone())).await
+    }
+
+    async fn with(
+        settings: &[(&str, &str)],
+        calls: Calls,
+        make: impl Fn(&ServiceConfig, Parts) -> Result<Arc<dyn Handler>, String> + Send + Sync + 'static,
+    ) -> Self {
         lifecycle::install_tls();
         let scratch = tempfile::tempdir().unwrap();
         let nats = Nats::start(NatsOptions::new(scratch.path().join("nats")))
@@ -132,8 +144,6 @@ impl World {
         shared::topology::ensure(&js, &config.fleet.services, &config.fleet.streams)
             .await
             .unwrap();
-        let calls = Calls::default();
-        let handler = Arc::new(Noting(Arc::clone(&calls)));
         let (shutdown, listener) = (
             CancellationToken::new(),
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
@@ -152,9 +162,7 @@ impl World {
             {
                 tokio::task::yield_now().await;
             }
-            worker::run(config, &move |_, _| Ok(handler.clone()), listener, stop)
-                .await
-                .unwrap();
+            worker::run(config, &make, listener, stop).await.unwrap();
         });
         Self {
             js,
@@ -175,6 +183,8 @@ impl World {
         let mut acks = Vec::new();
         for (id, kind, key, tenant) in events {
             let mut event = Event::new(EventId::new(&*id).unwrap(), kind);
+            // Each asks for something else.
+            event.data = Data::json(format!(r#"{{"query": "{{ one(id: \"{id}\") }}"}}"#));
             event.key = (!key.is_empty()).then(|| Key::new(key).unwrap());
             event.tenant = (!tenant.is_empty()).then(|| Tenant::new(tenant).unwrap());
             let mut map = HeaderMap::new();
@@ -202,6 +212,8 @@ impl World {
         };
         timeout(LONGEST, empty).await.unwrap();
         let dead = messages("WEIR_DEAD").await;
+        let breakers = messages(&format!("KV_{BREAKERS_BUCKET}")).await;
+        assert_eq!(breakers, 0, "no upstream was ever out of service");
         self.shutdown.cancel();
         self.running.await.unwrap();
         let calls = self.calls.lock().unwrap().clone();
@@ -274,4 +286,42 @@ async fn tenants_with_limits_of_their_own_share_no_call() {
         assert!(numbers.len() == 1 || numbers.iter().all(|n| *n < 40), "{call:?}");
     }
     assert!(calls.len() < 30, "{calls:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_merged_answer_that_is_too_long_is_no_fault_of_the_upstream() {
+    // The ids that a request asks for; more than one are answered at great length.
+    let calls = Calls::default();
+    let noted = Arc::clone(&calls);
+    let app = axum::Router::new().fallback(move |body: String| {
+        let asked = body.split("\\\"e-").skip(1);
+        let ids: Vec<String> = asked
+            .filter_map(|rest| Some(format!("e-{}", rest.split_once('\\')?.0)))
+            .collect();
+        let long = if ids.len() > 1 { MAX_ANSWER + 1 } else { 1 };
+        noted.lock().unwrap().push(ids);
+        std::future::ready(format!(
+            r#"{{"data": {{"e0_one": "{0}", "one": "{0}"}}}}"#,
+            "x".repeat(long)
+        ))
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let settings = [
+        ("HANDLER", "github"),
+        ("URL", &*url),
+        ("TOKEN", "x"),
+        // One failure would take it out of service for longer than this test waits.
+        ("BREAKER", "1% of 1 in 30s, open 2m to 2m"),
+    ];
+    let world = World::with(&settings, calls, worker::registered).await;
+    world
+        .publish((0..10).map(|n| (format!("e-{n}"), "graphql", "", "")))
+        .await;
+    let (calls, dead) = world.drained().await;
+    assert_eq!(dead, 0);
+    assert!(calls.iter().any(|call| call.len() > 1), "{calls:?}");
+    let alone: Vec<_> = calls.into_iter().filter(|call| call.len() == 1).collect();
+    once(&alone, 10);
 }

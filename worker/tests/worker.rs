@@ -1,7 +1,8 @@
 //! The binary as it ships.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Output, Stdio};
 
 fn worker(arguments: &[&str], settings: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir-worker"));
@@ -67,4 +68,38 @@ fn a_worker_of_some_services_takes_the_settings_of_the_others_as_they_are() {
         ("WEIR_SERVICE_SLACK_TOKEN", "x"),
     ];
     assert_eq!(worker(&["--print-config"], &settings).status.code(), Some(0));
+}
+
+#[test]
+fn a_service_that_delivers_unsigned_is_told_of_at_start() {
+    let settings = [
+        ("WEIR_NATS_URL", "nats://127.0.0.1:1"),
+        ("WEIR_REDIS_URL", "redis://127.0.0.1:1"),
+        ("WEIR_POSTGRES_URL", "none"),
+        ("WEIR_WORKER_LISTEN", "127.0.0.1:0"),
+        ("WEIR_SERVICES", "billing,http"),
+        ("WEIR_SERVICE_BILLING_HANDLER", "http"),
+        ("WEIR_SERVICE_BILLING_URL", "http://127.0.0.1:1/"),
+        (
+            "WEIR_SERVICE_BILLING_SECRET",
+            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        ),
+        ("WEIR_SERVICE_HTTP_URL", "http://127.0.0.1:1/"),
+    ];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir-worker"));
+    let command = command.env_clear().envs(settings).stderr(Stdio::piped());
+    let mut worker = command.spawn().unwrap();
+    let lines = BufReader::new(worker.stderr.take().unwrap()).lines();
+    let said: Vec<String> = lines
+        .map(Result::unwrap)
+        .filter(|line| line.contains("_SECRET"))
+        .take(1)
+        .collect();
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    // Billing's handler is made first.
+    assert!(
+        said[0].contains("WEIR_SERVICE_HTTP_SECRET is missing"),
+        "{said:?}"
+    );
 }

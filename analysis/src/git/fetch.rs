@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use gix::ObjectId;
+use gix::error::{Class, ResourceExhaustionKind, classify};
 use gix::progress::Discard;
 use gix::remote::Direction;
 use gix::remote::fetch::{Shallow, Tags};
@@ -11,6 +12,7 @@ use gix_transport::client::blocking_io::http::Transport;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
+use super::budget::Budget;
 use super::cache::{Cache, Lease};
 use super::http::{Wire, chain};
 use super::options;
@@ -24,13 +26,26 @@ fn failed(error: impl std::error::Error) -> AnalysisError {
     AnalysisError::Fetch(chain(&error))
 }
 
+/// An object that is larger than may be held in memory will be so the next time too.
+fn larger_or_failed(error: &gix::Error) -> AnalysisError {
+    let limit = Class::ResourceExhaustion(ResourceExhaustionKind::AllocationLimit);
+    if !classify(error).has(limit) {
+        return failed(error);
+    }
+    let what = "an object of the pack, or the list of them".to_owned();
+    let setting = "object_bytes";
+    AnalysisError::TooMuch { setting, what }
+}
+
 /// What to ask for, best first: `name` is a branch before it is a tag.
 fn refspecs(revision: Option<&str>) -> Vec<String> {
     match revision {
         None | Some("HEAD") => vec!["+HEAD:refs/weir/head".into()],
         Some(name) if name.starts_with("refs/") => vec![format!("+{name}:refs/weir/named")],
         Some(hash) if ObjectId::from_hex(hash.as_bytes()).is_ok() => {
-            vec![format!("+{hash}:refs/weir/commit")]
+            // Whoever asks for no reference is told of all of them, so one is asked for that nobody has.
+            let nothing = "+refs/weir/nothing:refs/weir/nothing".to_owned();
+            vec![format!("+{hash}:refs/weir/commit"), nothing]
         }
         Some(name) => vec![
             format!("+refs/heads/{name}:refs/weir/branch"),
@@ -48,9 +63,8 @@ pub(crate) fn fetch(
     stop: &AtomicBool,
 ) -> Result<(Lease, ObjectId), AnalysisError> {
     let Some(dir) = &settings.cache else {
-        return Err(AnalysisError::Refused(
-            "the setting `cache` is missing, so no URL is fetched".into(),
-        ));
+        let (setting, what) = ("cache", "no URL is fetched without it".to_owned());
+        return Err(AnalysisError::NotAllowed { setting, what });
     };
     let local = |e: std::io::Error| AnalysisError::Fetch(format!("the cache {}: {e}", dir.display()));
     let cache = Cache::open(settings, dir).map_err(local)?;
@@ -66,7 +80,7 @@ pub(crate) fn fetch(
         ..Default::default()
     };
     let kind = gix::create::Kind::Bare;
-    let repository = gix::ThreadSafeRepository::init_opts(unfinished.path(), kind, create, options())
+    let repository = gix::ThreadSafeRepository::init_opts(unfinished.path(), kind, create, options(settings))
         .map_err(failed)?
         .to_thread_local();
     let address = gix::Url::try_from(url.as_str()).map_err(failed)?;
@@ -76,13 +90,15 @@ pub(crate) fn fetch(
         .with_fetch_tags(Tags::None)
         .with_refspecs(refspecs(revision).iter().map(String::as_str), Direction::Fetch)
         .map_err(failed)?;
-    let wire = Wire::new(settings, cancel).map_err(AnalysisError::Fetch)?;
+    let budget = Budget::new(settings, cancel);
+    let wire = Wire::new(settings, budget.clone()).map_err(AnalysisError::Fetch)?;
+    let broken_off = |error: gix::Error| budget.over().unwrap_or_else(|| larger_or_failed(&error));
     let prepared = remote
         .to_connection_with_transport(Transport::new_http(wire, address, Protocol::V2, false))
         // Nobody is asked for a password, no helper is run.
         .with_credentials(|_| Ok(None))
         .prepare_fetch(Discard, gix::remote::ref_map::Options::default())
-        .map_err(failed)?;
+        .map_err(broken_off)?;
     let told = &prepared.ref_map().mappings;
     if told.len() > MAX_MAPPINGS {
         return Err(AnalysisError::Fetch(
@@ -110,7 +126,7 @@ pub(crate) fn fetch(
     prepared
         .with_shallow(Shallow::DepthAtRemote(std::num::NonZeroU32::MIN))
         .receive(Discard, stop)
-        .map_err(failed)?;
+        .map_err(broken_off)?;
     drop(remote);
     drop(repository);
     Ok((cache.keep(unfinished, url, id).map_err(local)?, id))

@@ -3,15 +3,15 @@
 
 use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gix_transport::client::blocking_io::http::{GetResponse, Http, PostBodyDataKind, PostResponse};
 use reqwest::Method;
 use reqwest::blocking::{Client, RequestBuilder, Response};
 use reqwest::header::{HeaderName, HeaderValue, LOCATION};
 use reqwest::redirect::Policy;
-use tokio_util::sync::CancellationToken;
 
+use super::budget::{Budget, Lines};
 use crate::address::PublicOnly;
 use crate::settings::Settings;
 
@@ -20,22 +20,14 @@ const MAX_REQUEST: usize = 1 << 20;
 /// Longest wait for one read or write; the budget has the time of all of them.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// How much may still come, over all answers of one fetch.
-#[derive(Debug)]
-struct Budget {
-    bytes: u64,
-    until: Instant,
-    cancel: CancellationToken,
-}
-
 /// The client of one fetch.
 pub(crate) struct Wire {
     client: Client,
-    budget: Arc<Mutex<Budget>>,
+    budget: Budget,
 }
 
 impl Wire {
-    pub(crate) fn new(settings: &Settings, cancel: &CancellationToken) -> Result<Self, String> {
+    pub(crate) fn new(settings: &Settings, budget: Budget) -> Result<Self, String> {
         let mut client = Client::builder()
             .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(Duration::from_secs(20))
@@ -49,21 +41,17 @@ impl Wire {
         }
         Ok(Self {
             client: client.build().map_err(|e| chain(&e))?,
-            budget: Arc::new(Mutex::new(Budget {
-                bytes: settings.fetch_bytes,
-                until: Instant::now() + settings.fetch_time,
-                cancel: cancel.clone(),
-            })),
+            budget,
         })
     }
 
     fn exchange(
         &self,
-        method: Method,
+        method: &Method,
         url: &str,
         headers: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> Exchange {
-        let mut request = self.client.request(method, url);
+        let mut request = self.client.request(method.clone(), url);
         for line in headers {
             let pair = line.as_ref().split_once(':').and_then(|(name, value)| {
                 let value = HeaderValue::from_str(value.trim()).ok()?;
@@ -77,6 +65,7 @@ impl Wire {
             request: Some(request),
             body: Vec::new(),
             budget: self.budget.clone(),
+            pack: *method == Method::POST,
         })))
     }
 }
@@ -89,7 +78,9 @@ enum State {
     Open {
         request: Option<RequestBuilder>,
         body: Vec<u8>,
-        budget: Arc<Mutex<Budget>>,
+        budget: Budget,
+        /// Whether a pack may come.
+        pack: bool,
     },
     Answered {
         headers: Cursor<Vec<u8>>,
@@ -115,6 +106,7 @@ impl State {
             request,
             body,
             budget,
+            pack,
         } = self
         {
             let request = request.take().ok_or_else(failed_before)?;
@@ -128,6 +120,7 @@ impl State {
                 Bounded {
                     response,
                     budget: budget.clone(),
+                    lines: pack.then(Lines::default),
                 },
             );
             *self = Self::Answered {
@@ -172,25 +165,17 @@ fn answer(response: &Response) -> io::Result<Vec<u8>> {
 /// An answer's body, within the budget.
 struct Bounded {
     response: Response,
-    budget: Arc<Mutex<Budget>>,
+    budget: Budget,
+    /// `None` where no pack comes.
+    lines: Option<Lines>,
 }
 
 impl Read for Bounded {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.response.read(buffer)?;
-        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
-        if budget.cancel.is_cancelled() {
-            return Err(io::Error::other("cancelled"));
-        }
-        if Instant::now() >= budget.until {
-            return Err(io::Error::other(
-                "it takes longer than the setting `fetch_time` allows",
-            ));
-        }
-        budget.bytes = budget
-            .bytes
-            .checked_sub(read as u64)
-            .ok_or_else(|| io::Error::other("it is larger than the setting `fetch_bytes` allows"))?;
+        let lines = self.lines.as_mut();
+        let before_pack = lines.map_or(read, |lines| lines.before_pack(&buffer[..read]));
+        self.budget.take(read, before_pack)?;
         Ok(read)
     }
 }
@@ -294,7 +279,7 @@ impl Http for Wire {
         _base_url: &str,
         headers: impl IntoIterator<Item = impl AsRef<str>>,
     ) -> gix::error::Result<GetResponse<Headers, Body>> {
-        let exchange = self.exchange(Method::GET, url, headers);
+        let exchange = self.exchange(&Method::GET, url, headers);
         Ok(GetResponse {
             headers: Headers(exchange.clone(), Cursor::default(), false),
             body: Body(exchange, None),
@@ -308,7 +293,7 @@ impl Http for Wire {
         headers: impl IntoIterator<Item = impl AsRef<str>>,
         _body: PostBodyDataKind,
     ) -> gix::error::Result<PostResponse<Headers, Body, Post>> {
-        let exchange = self.exchange(Method::POST, url, headers);
+        let exchange = self.exchange(&Method::POST, url, headers);
         Ok(PostResponse {
             post_body: Post(exchange.clone()),
             headers: Headers(exchange.clone(), Cursor::default(), false),

@@ -12,7 +12,7 @@ use crate::world::{World, commit, git};
 
 fn refused(result: Result<analysis::Report, AnalysisError>) -> String {
     match result {
-        Err(AnalysisError::Refused(why)) => why,
+        Err(AnalysisError::Refused(why) | AnalysisError::NotAllowed { what: why, .. }) => why,
         other => panic!("not refused: {other:?}"),
     }
 }
@@ -137,7 +137,12 @@ async fn only_what_is_below_a_root_is_read() {
     );
     let mut closed = World::new();
     closed.settings.roots.clear();
-    refused(closed.analyze().await);
+    let error = closed.analyze().await.unwrap_err();
+    assert_eq!(error.setting(), Some("roots"));
+    assert!(
+        !error.is_transient() && error.to_string().contains("`roots`"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -213,7 +218,10 @@ async fn a_repository_whose_own_folder_leads_out_is_refused() {
     for (what, world) in cases {
         let result = world.analyze().await;
         assert!(
-            matches!(result, Err(AnalysisError::Refused(_))),
+            matches!(
+                result,
+                Err(AnalysisError::Refused(_) | AnalysisError::NotAllowed { setting: "roots", .. })
+            ),
             "{what}: {result:?}"
         );
     }

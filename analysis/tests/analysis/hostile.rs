@@ -183,7 +183,8 @@ async fn a_file_that_times_out_is_told() {
 
 #[tokio::test]
 async fn symbols_imports_and_names_are_bounded() {
-    let world = World::new();
+    let mut world = World::new();
+    world.settings.file_bytes = 1 << 20;
     world.write("symbols.rs", "fn f(){}".repeat(MAX_SYMBOLS + 10));
     world.write("imports.py", "import a\n".repeat(MAX_IMPORTS + 7));
     let long = "n".repeat(100_000);

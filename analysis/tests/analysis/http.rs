@@ -223,7 +223,14 @@ async fn private_addresses_and_other_schemes_are_refused_by_default() {
         "http://example.com/repo".into(),
     ] {
         let refused = world.run(&Source::parse(&url).unwrap(), None).await;
-        let Err(AnalysisError::Refused(why)) = refused else {
+        let Err(
+            AnalysisError::Refused(why)
+            | AnalysisError::NotAllowed {
+                setting: "allow_private",
+                what: why,
+            },
+        ) = refused
+        else {
             panic!("{url}: {refused:?}")
         };
         assert!(!why.contains("hunter2"), "{why}");
@@ -237,7 +244,7 @@ async fn private_addresses_and_other_schemes_are_refused_by_default() {
     world.settings.allow_private = true;
     world.settings.cache = None;
     let refused = world.run(&server.url("repo/.git"), None).await;
-    assert!(matches!(refused, Err(AnalysisError::Refused(_))), "{refused:?}");
+    assert_eq!(refused.unwrap_err().setting(), Some("cache"));
 }
 
 #[tokio::test]
@@ -257,11 +264,7 @@ async fn servers_that_misbehave_are_told() {
         assert!(why.contains(part) && !why.contains("x=1"), "{path}: {why}");
     }
     world.settings.fetch_bytes = 1500;
-    let failed = world.run(&server.url("repo/.git"), None).await;
-    let Err(AnalysisError::Fetch(why)) = failed else {
-        panic!("{failed:?}")
-    };
-    assert!(why.contains("fetch_bytes"), "{why}");
+    too_much(world.run(&server.url("repo/.git"), None).await, "fetch_bytes");
     assert_eq!(std::fs::read_dir(world.path().join("cache")).unwrap().count(), 0);
     world.settings.fetch_bytes = 1 << 20;
     assert_eq!(
@@ -272,6 +275,52 @@ async fn servers_that_misbehave_are_told() {
             .totals
             .files,
         80
+    );
+}
+
+fn too_much(result: Result<analysis::Report, AnalysisError>, setting: &str) {
+    let error = result.unwrap_err();
+    assert!(
+        matches!(error, AnalysisError::TooMuch { setting: named, .. } if named == setting),
+        "{error:?}"
+    );
+    assert!(
+        !error.is_transient() && error.to_string().contains(setting),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn an_object_that_is_too_large_is_so_the_next_time_too() {
+    let (mut world, server) = world().await;
+    world.write("srv/repo/large.bin", vec![0; 3 << 20]);
+    commit(&world.path().join("srv/repo"));
+    world.settings.object_bytes = 2 << 20;
+    too_much(world.run(&server.url("repo/.git"), None).await, "object_bytes");
+    world.settings.object_bytes = 4 << 20;
+    let report = world.run(&server.url("repo/.git"), None).await.unwrap();
+    assert_eq!(report.totals.files, 80);
+}
+
+#[tokio::test]
+async fn a_repository_of_many_references_tells_of_those_that_are_asked_for() {
+    let (mut world, server) = world().await;
+    let repo = world.path().join("srv/repo");
+    let id = git(&repo, &["rev-parse", "HEAD"]);
+    let packed: Vec<String> = (0..5000)
+        .map(|n| format!("{id} refs/pull/{n:04}/head\n"))
+        .collect();
+    world.write("srv/repo/.git/packed-refs", packed.concat());
+    world.settings.reference_bytes = 4 << 10;
+    for revision in [None, Some("main"), Some("refs/pull/0042/head"), Some(&*id)] {
+        let report = world.run(&server.url("repo/.git"), revision).await.unwrap();
+        assert_eq!(report.commit.as_ref(), Some(&id), "{revision:?}");
+        std::fs::remove_dir_all(world.path().join("cache")).unwrap();
+    }
+    // All that begin so.
+    too_much(
+        world.run(&server.url("repo/.git"), Some("refs/pull")).await,
+        "reference_bytes",
     );
 }
 

@@ -4,6 +4,7 @@
 
 mod dependencies;
 mod disk;
+mod flood;
 mod hostile;
 mod http;
 mod incremental;

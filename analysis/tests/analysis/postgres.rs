@@ -204,6 +204,41 @@ async fn two_analyses_at_once_keep_the_same_content_once() {
 }
 
 #[tokio::test]
+async fn the_queries_of_the_documentation_find_something() {
+    let database = database().await;
+    let world = World::with(&[
+        (
+            "app/wire.py",
+            "class Wire:\n    def encode(self, x):\n        return x or 1\n",
+        ),
+        ("app/main.py", "import app.wire\n"),
+        ("app/cli.py", "import app.main\n"),
+        (
+            "old/wire.py",
+            "class Wire:\n    def encode(self, x):\n        return x or 1\n",
+        ),
+    ]);
+    analyze(&database, &world).await;
+    let known_as = "UPDATE analysis.runs SET source = 'https://github.com/octocat/hello-world'";
+    sqlx::query(known_as).execute(&database.pool).await.unwrap();
+    let text = include_str!("../../../docs/analysis.md");
+    let queries: Vec<&'static str> = text
+        .split("```sql\n")
+        .skip(1)
+        .filter_map(|part| Some(part.split_once("```")?.0))
+        .flat_map(|block| block.split_inclusive(";\n"))
+        .filter(|query| !query.trim().is_empty())
+        .collect();
+    assert!(queries.len() >= 8, "{queries:?}");
+    for query in queries {
+        let done = sqlx::query(query).fetch_all(&database.pool).await;
+        let rows = done.unwrap_or_else(|error| panic!("{query}: {error}"));
+        // What removes has nothing to remove.
+        assert_eq!(rows.is_empty(), query.contains("DELETE"), "{query}");
+    }
+}
+
+#[tokio::test]
 async fn an_index_that_is_away_is_told_as_transient() {
     let database = database().await;
     let world = World::with(&[("a.py", "x = 1\n")]);

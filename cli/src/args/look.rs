@@ -38,9 +38,10 @@ Examples:
   weir limits list slack --keys 100
   weir limits list --json | jq '.services[].limits[] | select(.free == 0)'
 
-FREE is how many calls could start at once, NEXT in how long the next one may,
+FREE is how many calls (or tokens) could start at once, NEXT in how long the next one may,
 USED how much of the last period (or of the window, or of the places) is used.
-Below a service's limits stand its busiest channels and methods.")]
+Below a service's limits stand its busiest channels and methods, and those of
+its models (`fast/tokens`), which are changed in the settings alone.")]
 pub(crate) struct LimitsList {
     /// Only of this service.
     #[arg(value_parser = service)]
@@ -57,14 +58,14 @@ pub(crate) struct LimitsList {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  weir limits show github requests\n  weir limits show slack channel:C024BE91L"
+    after_help = "Examples:\n  weir limits show github requests\n  weir limits show slack channel:C024BE91L\n  weir limits show agent fast/tokens"
 )]
 pub(crate) struct LimitsShow {
     /// Whose.
     #[arg(value_parser = service)]
     pub(crate) service: Service,
     /// Which, as `weir limits list` names it.
-    pub(crate) name: String,
+    pub(crate) name: Option<String>,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -155,7 +156,9 @@ Examples:
 
 An event is looked for in Postgres [WEIR_POSTGRES_URL, else the fleet of
 `weir up`], in the streams of the services and among retries and dead letters,
-in each of them through the newest 100,000 messages.")]
+in each of them through the newest 100,000 messages. What rules made of it, and
+what it was made of, is shown as a tree: 10 of what follows from one event, 100
+in all.")]
 pub(crate) struct Explain {
     /// A service's name or an event's id.
     #[arg(value_name = "SERVICE|EVENT-ID")]
@@ -174,6 +177,9 @@ pub(crate) struct Explain {
 }
 
 fn name(text: &str) -> Result<String, String> {
+    if text.contains('/') {
+        return Err("is a model's limit: change WEIR_SERVICE_<NAME>_MODEL_<M>_LIMIT or _LIMITS".into());
+    }
     check_name(text).map(|()| text.to_owned())
 }
 
@@ -195,5 +201,6 @@ mod tests {
         assert!(rule("fast").is_err());
         assert!(name("channel:C1").is_ok());
         assert!(name("a b").is_err() && name("").is_err());
+        assert!(name("fast/tokens").unwrap_err().contains("_MODEL_<M>_LIMIT"));
     }
 }

@@ -69,7 +69,7 @@ impl Page {
     fn add(&mut self, found: &Found) {
         match self {
             Self::Json(lines) => {
-                lines.push_str(&as_json(found).to_string());
+                lines.push_str(&terminal::json_line(&as_json(found)));
                 lines.push('\n');
             }
             Self::Table(rows) => rows.push(cells(found)),

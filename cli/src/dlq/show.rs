@@ -48,7 +48,7 @@ pub(super) async fn run(show: DlqShow) -> Result<(), Failure> {
     if show.raw {
         terminal::out_bytes(&letter.payload);
     } else if show.json {
-        terminal::out(as_json(&letter));
+        terminal::out_json(&as_json(&letter));
     } else {
         terminal::out(page(&letter).trim_end());
     }

@@ -17,11 +17,15 @@ use shared::telemetry::propagation::millis;
 use sqlx::Connection;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use worker::outbound::upstreams::OUT_OF_SERVICE;
 
-use super::find::{Walked, walk};
-use super::page::{self, Buried, Put, Report, Row, Searched, Tried, Waiting};
+use super::budgets;
+use super::find::{self, Walked, walk};
+use super::found::{Buried, Put, Row, Searched, Tried, Waiting};
+use super::kin::{Kin, Told};
+use super::limits::Limits;
+use super::page::{self, Report};
 use super::plan;
-use super::service::Limits;
 use crate::failure::Failure;
 use crate::fleet::Reached;
 use crate::limits::reading::read_at;
@@ -48,17 +52,25 @@ pub(super) async fn run(
         },
     }
     let done = report.rows.iter().any(|row| row.state == "done");
-    if !done {
-        let bar = bar();
-        let searched = search(reached, id, service, &mut report, &bar).await;
-        bar.finish_and_clear();
-        searched?;
-    }
+    let bar = bar();
+    let searched = if done {
+        // Rules that fail on an event that is done leave a letter. What it follows from is in Postgres.
+        let letters = letters(reached, id, service, &mut report, &bar, find::MOST_OF_DONE).await;
+        letters.map(|_| None)
+    } else {
+        search(reached, id, service, &mut report, &bar).await
+    };
+    bar.finish_and_clear();
+    let told = searched?;
+    report.kin = match &reached.postgres_url {
+        Some(url) if report.unknown.is_none() => Kin::read(url, id, service, told).await,
+        _ => Kin::of(id, told),
+    };
     if as_json {
         let mut value = report.json();
         value["event"] = json!(id.as_str());
         value["read_at"] = json!(read_at());
-        terminal::out(value);
+        terminal::out_json(&value);
     } else {
         for line in report.lines(id) {
             terminal::out(line);
@@ -118,26 +130,30 @@ fn bar() -> ProgressBar {
 }
 
 /// Looks in the streams of the services, then among the retries, then among the dead letters. In this order, so that an
-/// event that moves on meanwhile is seen where it moves to.
+/// event that moves on meanwhile is seen where it moves to. Gives what one of its messages says that it follows from.
 async fn search(
     reached: &Reached,
     id: &EventId,
     service: Option<&Service>,
     report: &mut Report,
     bar: &ProgressBar,
-) -> Result<(), Failure> {
+) -> Result<Option<Told>, Failure> {
+    let mut told = None;
     let services = match service {
         Some(service) => vec![service.clone()],
         None => services(&reached.js).await?,
     };
     for service in services {
-        let Some((stream, walked)) = look(&reached.js, &service.stream(), id, report, bar).await? else {
+        let Some((stream, walked)) =
+            look(&reached.js, &service.stream(), id, report, bar, find::MOST).await?
+        else {
             continue;
         };
         if !walked.found.is_empty() {
             let limits = Limits::read(reached, &service).await?;
             let out = Out::read(&reached.js, &service).await?;
             for message in &walked.found {
+                told = told.or_else(|| Told::read(&service, &message.headers));
                 let waiting = waiting(&service, &stream, &walked, message, &limits, &out).await?;
                 report.waiting.push(waiting);
             }
@@ -148,26 +164,49 @@ async fn search(
         let owner = Service::new(rest.split('.').next()?).ok()?;
         service.is_none_or(|service| *service == owner).then_some(owner)
     };
-    if let Some((_, walked)) = look(&reached.js, RETRY_STREAM, id, report, bar).await? {
+    if let Some((_, walked)) = look(&reached.js, RETRY_STREAM, id, report, bar, find::MOST).await? {
         for message in &walked.found {
             let owner = of(message, RETRY_SCHEDULED).or_else(|| of(message, RETRY_DUE));
-            report.put.extend(owner.map(|service| put(service, message)));
+            if let Some(service) = owner {
+                told = told.or_else(|| Told::read(&service, &message.headers));
+                let mut put = put(service, message);
+                put.budgets = budgets::of(reached, &put.service, &message.headers).await?;
+                report.put.push(put);
+            }
         }
     }
-    if let Some((_, walked)) = look(&reached.js, DEAD_STREAM, id, report, bar).await? {
-        let letters = walked.found.iter().filter_map(DeadLetter::read);
-        let ours = letters.filter(|letter| service.is_none_or(|service| *service == letter.service));
-        report.buried.extend(ours.map(|letter| Buried {
-            service: letter.service,
-            sequence: letter.sequence,
-            code: letter.code,
-            reason: letter.reason,
-            attempts: letter.attempts,
-            at: letter.at,
-            history: letter.history,
-        }));
+    let of_letters = letters(reached, id, service, report, bar, find::MOST).await?;
+    Ok(told.or(of_letters))
+}
+
+/// Looks among the newest dead letters.
+async fn letters(
+    reached: &Reached,
+    id: &EventId,
+    service: Option<&Service>,
+    report: &mut Report,
+    bar: &ProgressBar,
+    most: u64,
+) -> Result<Option<Told>, Failure> {
+    let mut told = None;
+    if let Some((_, walked)) = look(&reached.js, DEAD_STREAM, id, report, bar, most).await? {
+        for message in &walked.found {
+            let letter = DeadLetter::read(message);
+            let ours = letter.filter(|letter| service.is_none_or(|service| *service == letter.service));
+            let Some(letter) = ours else { continue };
+            told = told.or_else(|| Told::read(&letter.service, &message.headers));
+            report.buried.push(Buried {
+                service: letter.service,
+                sequence: letter.sequence,
+                code: letter.code,
+                reason: letter.reason,
+                attempts: letter.attempts,
+                at: letter.at,
+                history: letter.history,
+            });
+        }
     }
-    Ok(())
+    Ok(told)
 }
 
 /// Walks through a stream, if it is there.
@@ -177,11 +216,12 @@ async fn look(
     id: &EventId,
     report: &mut Report,
     bar: &ProgressBar,
+    most: u64,
 ) -> Result<Option<(Stream, Walked)>, Failure> {
     let Ok(stream) = js.get_stream(name).await else {
         return Ok(None);
     };
-    let walked = walk(js, &stream, id, bar).await?;
+    let walked = walk(js, &stream, id, bar, most).await?;
     report.searched.push(Searched {
         stream: name.to_owned(),
         looked_at: walked.seen.len() as u64,
@@ -268,7 +308,8 @@ fn put(service: Service, message: &StreamMessage) -> Put {
         service,
         due: message.subject.starts_with(RETRY_DUE),
         at: at.and_then(read),
-        out_of_service: header(map, headers::PUT_OFF).is_some(),
+        out_of_service: header(map, headers::PUT_OFF) == Some(OUT_OF_SERVICE),
+        budgets: None,
         planned: header(map, headers::PLANNED).and_then(|text| text.parse().ok()),
         attempts: number(map, headers::ATTEMPTS),
         history: dead_letter::history(map),

@@ -15,6 +15,8 @@ use crate::failure::Failure;
 
 /// Most messages of a stream that are looked at.
 pub(super) const MOST: u64 = 100_000;
+/// Most dead letters that are looked at for an event that is done: few have one, and the answer is there already.
+pub(super) const MOST_OF_DONE: u64 = CHUNK;
 /// Most messages of one event that are kept: it may have been published and replayed several times.
 const MOST_FOUND: usize = 20;
 /// Parts of a stream that are walked at the same time.
@@ -35,12 +37,13 @@ pub(super) struct Walked {
     pub(super) cut: bool,
 }
 
-/// Walks through the newest [`MOST`] messages, or until the event is found.
+/// Walks through the newest `most` messages and at most [`CHUNK`] more, or until the event is found.
 pub(super) async fn walk(
     js: &jetstream::Context,
     stream: &Stream,
     id: &EventId,
     bar: &ProgressBar,
+    most: u64,
 ) -> Result<Walked, Failure> {
     let info = stream.cached_info();
     let (name, state) = (&info.config.name, &info.state);
@@ -51,11 +54,11 @@ pub(super) async fn walk(
     if state.messages == 0 {
         return Ok(walked);
     }
-    bar.set_length(state.messages.min(MOST));
+    bar.set_length(state.messages.min(most));
     bar.set_position(0);
     bar.set_message(name.clone());
     let (first, mut to) = (state.first_sequence, state.last_sequence);
-    let mut chunk = if state.messages > MOST {
+    let mut chunk = if state.messages > most {
         CHUNK
     } else {
         to - first + 1
@@ -78,7 +81,7 @@ pub(super) async fn walk(
         }
         walked.found.truncate(MOST_FOUND);
         let more = from > first;
-        if !more || !walked.found.is_empty() || walked.seen.len() as u64 >= MOST {
+        if !more || !walked.found.is_empty() || walked.seen.len() as u64 >= most {
             walked.cut = more;
             return Ok(walked);
         }

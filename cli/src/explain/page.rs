@@ -2,14 +2,13 @@
 
 use std::fmt::Write as _;
 
-use serde::Serialize;
 use serde_json::{Value, json};
-use shared::dead_letter::Attempt;
 use shared::event::EventId;
-use shared::subject::{Lane, Service};
 use shared::telemetry::propagation::rfc3339;
 
 use super::find::MOST;
+use super::found::{Buried, Put, Row, Searched, Tried, Waiting};
+use super::kin::Kin;
 use crate::moment;
 use crate::terminal::{Span, clean};
 
@@ -28,96 +27,8 @@ pub(super) struct Report {
     pub(super) searched: Vec<Searched>,
     /// Why the results are not known.
     pub(super) unknown: Option<String>,
-}
-
-/// A result.
-#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
-pub(super) struct Row {
-    pub(super) service: String,
-    pub(super) state: String,
-    pub(super) attempts: i32,
-    pub(super) code: String,
-    pub(super) detail: String,
-    /// What the handler kept of the answer.
-    pub(super) result: Option<Value>,
-    pub(super) took_ms: i64,
-    pub(super) worker: String,
-    pub(super) trace_id: String,
-    pub(super) accepted_ms: i64,
-    pub(super) finished_ms: i64,
-}
-
-/// A failed attempt.
-#[derive(Debug, Clone, Serialize, sqlx::FromRow)]
-pub(super) struct Tried {
-    pub(super) attempt: i32,
-    pub(super) code: String,
-    pub(super) detail: String,
-    pub(super) worker: String,
-    pub(super) at_ms: i64,
-}
-
-/// A message in its service's stream.
-#[derive(Debug, Clone)]
-pub(super) struct Waiting {
-    pub(super) service: Service,
-    pub(super) lane: Lane,
-    pub(super) sequence: u64,
-    /// A worker has had it.
-    pub(super) taken: bool,
-    /// Others of its lane before it.
-    pub(super) before: u64,
-    /// Events of all lanes that go before it.
-    pub(super) ahead: u64,
-    /// Events that workers have.
-    pub(super) in_flight: u64,
-    /// When the server kept it, milliseconds since the Unix epoch.
-    pub(super) kept: u64,
-    /// In how many seconds it may begin, as far as limits tell.
-    pub(super) begins: Option<f64>,
-    /// What is in the way.
-    pub(super) because: Option<String>,
-    pub(super) attempts: u32,
-    pub(super) history: Vec<Attempt>,
-}
-
-/// A message that waits for its time.
-#[derive(Debug, Clone)]
-pub(super) struct Put {
-    pub(super) service: Service,
-    /// Its time has come and it is on its way back.
-    pub(super) due: bool,
-    /// When, milliseconds since the Unix epoch.
-    pub(super) at: Option<u64>,
-    /// No upstream was in service.
-    pub(super) out_of_service: bool,
-    /// Its turn at a limit, milliseconds since the Unix epoch; `None` for a retry.
-    pub(super) planned: Option<u64>,
-    pub(super) attempts: u32,
-    pub(super) history: Vec<Attempt>,
-}
-
-/// A dead letter.
-#[derive(Debug, Clone)]
-pub(super) struct Buried {
-    pub(super) service: Service,
-    pub(super) sequence: u64,
-    pub(super) code: String,
-    pub(super) reason: String,
-    pub(super) attempts: u32,
-    /// Milliseconds since the Unix epoch.
-    pub(super) at: u64,
-    pub(super) history: Vec<Attempt>,
-}
-
-/// A stream that was looked through.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Searched {
-    pub(super) stream: String,
-    pub(super) looked_at: u64,
-    pub(super) total: u64,
-    /// It was not looked through to its end, and nothing was found.
-    pub(super) cut: bool,
+    /// What it follows from and what follows from it.
+    pub(super) kin: Kin,
 }
 
 impl Report {
@@ -130,7 +41,7 @@ impl Report {
             self.put.len(),
             self.buried.len(),
         ];
-        found.iter().sum::<usize>() > 0
+        found.iter().sum::<usize>() > 0 || !self.kin.is_empty()
     }
 
     /// One word.
@@ -159,6 +70,11 @@ impl Report {
             lines.push(String::new());
         }
         lines.extend(self.sentences());
+        let kin = self.kin.lines();
+        if !kin.is_empty() {
+            lines.push(String::new());
+            lines.extend(kin);
+        }
         let attempts = self.attempts();
         if !attempts.is_empty() {
             lines.push(String::new());
@@ -180,7 +96,13 @@ impl Report {
         all.extend(self.rows.iter().filter(|row| row.state == "done").map(done));
         all.extend(self.waiting.iter().flat_map(waits));
         all.extend(self.put.iter().map(put));
-        all.extend(self.buried.iter().map(buried));
+        all.extend(self.buried.iter().map(|letter| {
+            let of_done = |row: &Row| row.state == "done" && row.service == letter.service.as_str();
+            buried(letter, self.rows.iter().any(of_done))
+        }));
+        if self.verdict() == "done" {
+            all.extend(self.searched.iter().filter(|searched| searched.cut).map(cut));
+        }
         let gone = self.buried.is_empty() && self.waiting.is_empty() && self.put.is_empty();
         all.extend(
             self.rows
@@ -188,10 +110,17 @@ impl Report {
                 .filter(|row| gone && row.state == "dead")
                 .map(died),
         );
-        if all.is_empty() && self.is_known() {
+        if all.is_empty() && !self.tried.is_empty() {
             all.push(
                 "Attempts of it are recorded, and no message of it is to be found: it has moved on this very moment, or \
                  somebody has removed it. Ask once more."
+                    .to_owned(),
+            );
+        }
+        if all.is_empty() && self.is_known() {
+            all.push(
+                "Nothing is recorded of it yet, and no message of it was found: it is about to be published, or is worked \
+                 on this very moment. Ask once more."
                     .to_owned(),
             );
         }
@@ -237,7 +166,8 @@ impl Report {
                 "begins_at": w.begins.map(moment::stamp), "attempts": w.attempts, "history": w.history,
             })).collect::<Vec<_>>(),
             "scheduled": self.put.iter().map(|p| json!({
-                "service": p.service.as_str(), "at": p.at.map(|at| rfc3339(moment::unix(at))), "due": p.due, "for_a_limit": p.planned.is_some(),
+                "service": p.service.as_str(), "at": p.at.map(|at| rfc3339(moment::unix(at))), "due": p.due, "for_a_limit": p.planned.is_some() && p.budgets.is_none(),
+                "for_a_budget": p.budgets.is_some(),
                 "for_an_upstream": p.out_of_service,
                 "attempts": p.attempts, "history": p.history,
             })).collect::<Vec<_>>(),
@@ -245,6 +175,7 @@ impl Report {
                 "service": b.service.as_str(), "sequence": b.sequence, "code": b.code, "reason": b.reason,
                 "attempts": b.attempts, "died_ms": b.at, "history": b.history,
             })).collect::<Vec<_>>(),
+            "chain": self.kin.json(),
             "searched": self.searched,
             "postgres_problem": self.unknown,
         })
@@ -365,6 +296,13 @@ fn put(put: &Put) -> String {
              failed attempt, and there is nothing to do; `weir explain {service}` says what is known of the upstream."
         );
     }
+    if let Some(budgets) = &put.budgets {
+        return format!(
+            "It waits for a budget of {service}: its next call could have spent more than is left of the day. It is looked at \
+             again at {at}, not before, also if the budget is raised; that is no failed attempt. {}",
+            budgets.join(" ")
+        );
+    }
     if put.planned.is_some() {
         return format!(
             "It waits for its turn at a limit of {service}, planned for {at}. That is no failed attempt, and there is \
@@ -383,18 +321,33 @@ fn put(put: &Put) -> String {
     )
 }
 
-fn buried(letter: &Buried) -> String {
+/// A letter, of an event that is done or not.
+fn buried(letter: &Buried, done: bool) -> String {
     let Buried {
-        service, sequence, ..
+        service,
+        sequence,
+        attempts,
+        ..
     } = letter;
+    let (what, after) = match (done, attempts) {
+        (true, _) => ("keeps a dead letter of it all the same", String::new()),
+        (false, 1) => ("has given it up", ", after 1 attempt".to_owned()),
+        (false, n) => ("has given it up", format!(", after {n} attempts")),
+    };
     format!(
-        "{service} has given it up: {}: {}, after {} attempt{}, {}. See `weir dlq show {sequence}`; once the reason is \
-         gone, `weir dlq replay {sequence}`.",
+        "{service} {what}: {}: {}{after}, {}. See `weir dlq show {sequence}`; once the reason is gone, `weir dlq replay \
+         {sequence}`.",
         clean(&letter.code, 40),
         clean(&letter.reason, TEXT),
-        letter.attempts,
-        if letter.attempts == 1 { "" } else { "s" },
         moment::since(letter.at)
+    )
+}
+
+/// Letters that were not looked at, for an event that is done.
+fn cut(searched: &Searched) -> String {
+    format!(
+        "Of {} dead letters only the newest {} were looked at for one of it: `weir dlq list --id` looks at all.",
+        searched.total, searched.looked_at
     )
 }
 

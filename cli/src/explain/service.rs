@@ -5,15 +5,17 @@ use std::fmt::Write as _;
 use futures_util::future::try_join_all;
 use scheduler::observe::{self, Observation};
 use serde_json::json;
-use shared::limiter::live::Now;
 use shared::subject::{Lane, Service};
 
+use super::budgets::Budget;
+use super::limits::Limits;
 use super::plan;
 use crate::failure::Failure;
 use crate::fleet::Reached;
-use crate::limits::buckets::{self, Buckets, Limit};
+use crate::limits::buckets::Limit;
+use crate::limits::models::Model;
 use crate::limits::reading::{Hold, read_at};
-use crate::limits::{now, show, unsaid};
+use crate::limits::{show, unsaid};
 use crate::moment;
 use crate::tables::Columns;
 use crate::terminal::{self, clean};
@@ -21,71 +23,6 @@ use crate::upstreams::Out;
 
 /// Channels, methods and the like that are told to be in the way.
 const MOST_APART: usize = 5;
-
-/// The limits of a service as they stand.
-pub(super) struct Limits {
-    pub(super) now: Option<Now>,
-    pub(super) all: Vec<Limit>,
-    /// Why nothing is known of how they stand.
-    pub(super) away: Option<String>,
-    buckets: Option<Buckets>,
-}
-
-impl Limits {
-    /// Reads them; Redis being away is told, not failed for.
-    pub(super) async fn read(reached: &Reached, service: &Service) -> Result<Self, Failure> {
-        let now = now(&reached.js, service).await?;
-        let buckets = Buckets::open(&reached.redis_url).map_err(Failure::failed)?;
-        let Some(said) = &now else {
-            return Ok(Self {
-                now,
-                all: Vec::new(),
-                away: None,
-                buckets: None,
-            });
-        };
-        let (all, away) = match buckets.limits(said).await {
-            Ok(all) => (all, None),
-            Err(why) => (buckets::limits(said), Some(why)),
-        };
-        Ok(Self {
-            now,
-            all,
-            buckets: away.is_none().then_some(buckets),
-            away,
-        })
-    }
-
-    /// Why the next call does not begin, as a sentence; `None` when no limit is in its way.
-    pub(super) fn because(&self) -> Option<String> {
-        let Some(away) = &self.away else {
-            return plan::in_the_way(&self.all).map(plan::because);
-        };
-        if self.all.iter().all(|limit| limit.apart || limit.shadow) {
-            return None;
-        }
-        let share = self.now.as_ref().is_some_and(|now| now.away == "share");
-        let then = if share {
-            "each worker makes its share of half the limit meanwhile"
-        } else {
-            "no call begins until it is back"
-        };
-        Some(format!("Limits cannot be asked, so {then}. {away}"))
-    }
-
-    async fn apart(&self) -> Vec<Limit> {
-        let (Some(now), Some(buckets)) = (&self.now, &self.buckets) else {
-            return Vec::new();
-        };
-        let keys = buckets
-            .apart(now)
-            .await
-            .map(|apart| apart.keys)
-            .unwrap_or_default();
-        let some = self.all.iter().filter(|limit| limit.apart).cloned();
-        some.chain(keys).filter(Limit::holds).collect()
-    }
-}
 
 pub(super) async fn run(reached: &Reached, service: &Service, as_json: bool) -> Result<(), Failure> {
     let mut observed = observe::observe(&reached.js, std::slice::from_ref(service)).await;
@@ -103,10 +40,11 @@ pub(super) async fn run(reached: &Reached, service: &Service, as_json: bool) -> 
     let done = (backlog > 0 && limits.away.is_none() && out.all().is_none())
         .then(|| plan::start_of(&limits.all, backlog))
         .flatten();
-    let sentences = sentences(service, &observation, asking, &limits, &out, &apart, done);
+    let mut sentences = sentences(service, &observation, asking, &limits, &out, &apart, done);
+    sentences.extend(super::models::sentences(&limits));
     if as_json {
         let slowest = plan::slowest(&limits.all);
-        terminal::out(json!({
+        terminal::out_json(&json!({
             "service": service.as_str(),
             "read_at": read_at(),
             "lanes": observation.lanes,
@@ -120,6 +58,8 @@ pub(super) async fn run(reached: &Reached, service: &Service, as_json: bool) -> 
             "slowest_limit": slowest.map(|(limit, _)| &limit.name),
             "done_at": done.map(moment::stamp),
             "limits": limits.all.iter().map(Limit::json).collect::<Vec<_>>(),
+            "budgets": limits.budgets.iter().map(Budget::json).collect::<Vec<_>>(),
+            "models": limits.models.iter().map(Model::json).collect::<Vec<_>>(),
             "apart": apart.iter().take(MOST_APART).map(Limit::json).collect::<Vec<_>>(),
             "apart_total": apart.len(),
             "redis_problem": limits.away,
@@ -130,9 +70,11 @@ pub(super) async fn run(reached: &Reached, service: &Service, as_json: bool) -> 
         for sentence in &sentences {
             terminal::out(sentence);
         }
-        if !limits.all.is_empty() {
+        let theirs = limits.models.iter().flat_map(Model::named);
+        let all: Vec<_> = limits.all.iter().cloned().chain(theirs).collect();
+        if !all.is_empty() {
             terminal::out("");
-            terminal::out(table(&limits.all).text());
+            terminal::out(table(&all).text());
         }
     }
     match &limits.now {
@@ -183,16 +125,24 @@ fn sentences(
     let retrying = observation.retrying.unwrap_or_default();
     let backlog = pending + unacked + retrying;
     let mut all = out.sentences();
+    all.extend(limits.budgets.iter().map(Budget::sentence));
     match limits.because() {
         _ if out.all().is_some() => {}
         Some(because) => all.push(because),
-        None if limits.now.is_none() => {}
+        None if limits.now.is_none() || limits.budgets.iter().any(Budget::holds) => {}
         None if pending > 0 && unacked == 0 && asking == 0 => all.push(format!(
             "No limit is in the way, but no worker asks for the events at this moment: does one run for {service}, and \
              what does its log say?"
         )),
         None if pending > 0 => {
-            all.push("No limit is in the way: workers and the API set the pace.".to_owned());
+            let own = if limits.models.is_empty() {
+                ""
+            } else {
+                " of the service itself"
+            };
+            all.push(format!(
+                "No limit{own} is in the way: workers and the API set the pace."
+            ));
         }
         None if unacked > 0 => all.push("Nothing waits; the rest is worked on right now.".to_owned()),
         None if retrying > 0 => {
@@ -281,8 +231,10 @@ fn table(limits: &[Limit]) -> Columns {
 #[cfg(test)]
 mod tests {
     use scheduler::observe::LaneDepth;
+    use shared::limiter::live::Now;
 
     use super::*;
+    use crate::limits::buckets;
 
     fn observed(pending: u64, unacked: u64, retrying: u64) -> Observation {
         Observation {
@@ -312,6 +264,8 @@ mod tests {
         let limits = |away: Option<&str>| Limits {
             now: Some(now.clone()),
             all: all.clone(),
+            models: Vec::new(),
+            budgets: Vec::new(),
             away: away.map(str::to_owned),
             buckets: None,
         };

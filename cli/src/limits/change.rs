@@ -109,7 +109,7 @@ async fn change(
     let before = now(&reached.js, service).await?;
     let Some(written) = write(&bucket, service, |wishes| edit(wishes, before.as_ref())).await? else {
         if json {
-            terminal::out(json!({"service": service.as_str(), "changed": false, "confirmed_by": null}));
+            terminal::out_json(&json!({"service": service.as_str(), "changed": false, "confirmed_by": null}));
         } else {
             terminal::out(format_args!("{service}: that is as it was wished already"));
         }
@@ -142,7 +142,7 @@ async fn change(
     }
     if json {
         let show = |limit: &Option<InForce>| json!(limit);
-        terminal::out(json!({
+        terminal::out_json(&json!({
             "service": service.as_str(),
             "changed": true,
             "revision": written.revision,

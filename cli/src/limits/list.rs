@@ -6,6 +6,7 @@ use shared::limiter::live::Now;
 use shared::subject::Service;
 
 use super::buckets::{self, Apart, Buckets, Limit};
+use super::models::{self, Model};
 use super::reading::{percent, read_at};
 use super::{now, unsaid};
 use crate::args::LimitsList;
@@ -20,6 +21,7 @@ struct Told {
     service: Service,
     now: Now,
     limits: Vec<Limit>,
+    models: Vec<Model>,
     apart: Apart,
 }
 
@@ -38,8 +40,12 @@ pub(super) async fn run(list: LimitsList) -> Result<(), Failure> {
             continue;
         };
         let (mut limits, mut apart) = (buckets::limits(&now), Apart::default());
+        let mut models = models::models(&now);
         if away.is_none() {
-            let asked = async { Ok::<_, String>((redis.limits(&now).await?, redis.apart(&now).await?)) };
+            let asked = async {
+                models::read(&redis, &mut models).await?;
+                Ok::<_, String>((redis.limits(&now).await?, redis.apart(&now).await?))
+            };
             match asked.await {
                 Ok(read) => (limits, apart) = read,
                 Err(why) => away = Some(why),
@@ -49,11 +55,12 @@ pub(super) async fn run(list: LimitsList) -> Result<(), Failure> {
             service,
             now,
             limits,
+            models,
             apart,
         });
     }
     if list.json {
-        terminal::out(as_json(&all, list.keys.into(), away.as_deref()));
+        terminal::out_json(&as_json(&all, list.keys.into(), away.as_deref()));
     } else if !all.is_empty() {
         let (table, notes) = table(&all, list.keys.into());
         terminal::out(table.text());
@@ -103,6 +110,38 @@ fn table(all: &[Told], most: usize) -> (Columns, Vec<String>) {
             let (service, provider) = std::mem::take(&mut owner);
             let [name, rule, free, next, used, state] = cells(limit);
             columns.row([service, provider, name, rule, free, next, used, state]);
+        }
+        for model in &told.models {
+            let mut provider = clean(&model.now.provider, 16).into_owned();
+            let mut which = clean(&model.told(), 160).into_owned();
+            if model.limits.is_empty() {
+                columns.row([
+                    String::new(),
+                    provider.clone(),
+                    format!("{}/", clean(&model.name, 80)),
+                    "none".into(),
+                    String::new(),
+                    String::new(),
+                    String::new(),
+                    which.clone(),
+                ]);
+            }
+            for limit in model.named() {
+                let [name, rule, free, next, used, state] = cells(&limit);
+                let which = std::mem::take(&mut which);
+                let state = [which, state].into_iter().filter(|text| !text.is_empty());
+                let state = state.collect::<Vec<_>>().join("; ");
+                columns.row([
+                    String::new(),
+                    std::mem::take(&mut provider),
+                    name,
+                    rule,
+                    free,
+                    next,
+                    used,
+                    state,
+                ]);
+            }
         }
         let total = told.apart.keys.len();
         if total > most || told.apart.cut {
@@ -185,6 +224,7 @@ fn as_json(all: &[Told], most: usize, away: Option<&str>) -> Value {
                 "said_at": shared::telemetry::propagation::rfc3339(moment::unix(told.now.at)),
                 "refused": told.now.refused,
                 "limits": told.limits.iter().map(Limit::json).collect::<Vec<_>>(),
+                "models": told.models.iter().map(Model::json).collect::<Vec<_>>(),
                 "keys": shown.map(Limit::json).collect::<Vec<_>>(),
                 "keys_total": told.apart.keys.len(),
                 "keys_cut": told.apart.cut,

@@ -7,6 +7,7 @@ use shared::limiter::live::Now;
 use shared::limiter::{Bucket, Rule};
 
 use super::buckets::{self, Buckets, Limit};
+use super::models::{self, Model};
 use super::reading::{Reading, percent, rate, read_at};
 use super::{now, unsaid};
 use crate::args::LimitsShow;
@@ -21,11 +22,14 @@ pub(super) async fn run(show: LimitsShow) -> Result<(), Failure> {
     let now = now(&reached.js, service)
         .await?
         .ok_or_else(|| Failure::Failed(unsaid(service)))?;
-    let limit = named(&now, &show.name).ok_or_else(|| {
-        let known: Vec<&str> = now.limits.keys().map(String::as_str).collect();
+    let Some(name) = &show.name else {
+        return Err(Failure::Usage(missing(service.as_str(), &models::names(&now))));
+    };
+    let (model, limit) = named(&now, name).ok_or_else(|| {
+        let known = models::names(&now);
         Failure::Usage(format!(
             "NAME {}: {service} has no such limit; it has {}",
-            clean(&format!("{:?}", show.name), 80),
+            clean(&format!("{name:?}"), 80),
             if known.is_empty() {
                 "none".to_owned()
             } else {
@@ -33,6 +37,7 @@ pub(super) async fn run(show: LimitsShow) -> Result<(), Failure> {
             }
         ))
     })?;
+    let now = model.as_ref().map_or(now, |model| model.now.clone());
     let redis = Buckets::open(&reached.redis_url).map_err(Failure::failed)?;
     let (limit, away) = match redis.one(&now, limit.clone()).await {
         Ok(read) => (read, None),
@@ -41,12 +46,13 @@ pub(super) async fn run(show: LimitsShow) -> Result<(), Failure> {
     if show.json {
         let mut value = limit.json();
         value["service"] = json!(service.as_str());
+        value["model"] = json!(model.as_ref().map(|model| &model.name));
         value["provider"] = json!(now.provider);
         value["key"] = json!(key(&now, &limit));
         value["read_at"] = json!(read_at());
-        terminal::out(value);
+        terminal::out_json(&value);
     } else {
-        terminal::out(page(service.as_str(), &now, &limit).trim_end());
+        terminal::out(page(service.as_str(), &now, model.as_ref(), &limit).trim_end());
     }
     match away {
         None => Ok(()),
@@ -54,8 +60,31 @@ pub(super) async fn run(show: LimitsShow) -> Result<(), Failure> {
     }
 }
 
-/// The limit, or the bucket of one channel, method or the like.
-fn named(now: &Now, name: &str) -> Option<Limit> {
+/// What to write, for somebody who named no limit.
+fn missing(service: &str, known: &[String]) -> String {
+    match known.first() {
+        None => format!("NAME is missing, and {service} has no limit"),
+        Some(first) => format!(
+            "NAME is missing: {service} has {}; write `weir limits show {service} {first}`, or `weir limits list \
+             {service}` for all of them",
+            known.join(", ")
+        ),
+    }
+}
+
+/// The limit, or the bucket of one channel, method or the like; with the model whose it is.
+fn named(now: &Now, name: &str) -> Option<(Option<Model>, Limit)> {
+    let Some((model, name)) = name.split_once('/') else {
+        return own(now, name).map(|limit| (None, limit));
+    };
+    let model = models::models(now)
+        .into_iter()
+        .find(|known| known.name == model)?;
+    let limit = model.limits.iter().find(|limit| limit.name == name)?.clone();
+    Some((Some(model), limit))
+}
+
+fn own(now: &Now, name: &str) -> Option<Limit> {
     let set = buckets::limits(now).into_iter().find(|limit| limit.name == name);
     set.or_else(|| {
         Some(buckets::dynamic(now, name)).filter(|limit| name.contains(':') && limit.rule.is_some())
@@ -66,16 +95,18 @@ fn key(now: &Now, limit: &Limit) -> String {
     format!("weir:{}:{}", now.tag, limit.name)
 }
 
-fn page(service: &str, now: &Now, limit: &Limit) -> String {
+fn page(service: &str, now: &Now, model: Option<&Model>, limit: &Limit) -> String {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
         let _ = writeln!(text, "{name:<10}{}", clean(value, 400));
     };
-    line("limit", &format!("{service} {}", limit.name));
+    let of = model.map_or(String::new(), |model| format!("{}/", model.name));
+    line("limit", &format!("{service} {of}{}", limit.name));
     line("rule", &limit.rule_text());
-    let scope = match limit.name.split_once(':') {
-        Some((family, _)) => format!("calls of this {family}"),
-        None => limit.scope().map_or("every call of the service".into(), |scope| {
+    let scope = match (model, limit.name.split_once(':')) {
+        (Some(model), _) => format!("every call of the model {} ({})", model.name, model.told()),
+        (None, Some((family, _))) => format!("calls of this {family}"),
+        (None, None) => limit.scope().map_or("every call of the service".into(), |scope| {
             match scope.strip_prefix("of ") {
                 Some("some calls") => "the calls that the provider counts so".into(),
                 other => format!("the calls of {}", other.unwrap_or_default()),
@@ -87,7 +118,7 @@ fn page(service: &str, now: &Now, limit: &Limit) -> String {
         line("shadow", "only counted, never in the way");
     }
     if let (Some(rule), Some(reading)) = (limit.rule, &limit.reading) {
-        for (name, value) in state(rule, reading) {
+        for (name, value) in state(unit(&limit.name), rule, reading) {
             line(name, &value);
         }
         if limit.shadow || reading.over > 0.0 {
@@ -108,15 +139,20 @@ fn page(service: &str, now: &Now, limit: &Limit) -> String {
     text
 }
 
+/// What a limit counts.
+fn unit(name: &str) -> &'static str {
+    if name.ends_with("tokens") { "token" } else { "call" }
+}
+
 /// A bucket's state in words.
-fn state(rule: Rule, reading: &Reading) -> Vec<(&'static str, String)> {
+fn state(unit: &str, rule: Rule, reading: &Reading) -> Vec<(&'static str, String)> {
     let mut lines = Vec::new();
     let plural = if reading.free as u64 == 1 { "" } else { "s" };
     lines.push(match reading.why(rule) {
         Some(why) => ("now", why),
         None => (
             "now",
-            format!("{:.0} call{plural} could start at once", reading.free),
+            format!("{:.0} {unit}{plural} could start at once", reading.free),
         ),
     });
     let of = match rule {
@@ -126,7 +162,7 @@ fn state(rule: Rule, reading: &Reading) -> Vec<(&'static str, String)> {
     };
     lines.push(("used", format!("{} {of}", percent(reading.used))));
     if let Some(rate) = rate(rule) {
-        lines.push(("rate", per(rate)));
+        lines.push(("rate", per(rate).replace("call", unit)));
     }
     if let Bucket::Paced { interval, slack, .. } = Bucket::from(rule)
         && slack > 0.0

@@ -6,18 +6,13 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs};
 
+use super::calls::calls;
 use super::short;
 use crate::fleet::{DATA, FleetFile};
 use crate::tables::Columns;
 
-/// The table and lines ready to paste. `data` is the data folder, `worker` what a worker has in effect, and `is_set`
-/// tells whether a setting is one of the caller's.
-pub(super) fn page(
-    fleet: &FleetFile,
-    data: &Path,
-    worker: &BTreeMap<String, String>,
-    is_set: impl Fn(&str) -> bool,
-) -> String {
+/// The table and lines ready to paste. `data` is the data folder, `worker` what a worker has in effect.
+pub(super) fn page(fleet: &FleetFile, data: &Path, worker: &BTreeMap<String, String>) -> String {
     let mut columns = Columns::new(&["part", "url", "#pid", "log"]);
     for part in &fleet.parts {
         columns.row([
@@ -32,7 +27,10 @@ pub(super) fn page(
         ]);
     }
     let mut text = format!("\n{}\n", columns.text());
-    text.push_str(&calls(&fleet.services, worker, is_set));
+    let calls = calls(&fleet.services, worker);
+    if !calls.is_empty() {
+        let _ = writeln!(text, "\nCalls go to:\n  {}", calls.join("\n  "));
+    }
     let service = fleet.services.first().map_or("github", String::as_str);
     // What a handler of this name can do without a credential of the reader's.
     let (kind, example) = if service == "github" {
@@ -71,32 +69,6 @@ pub(super) fn page(
         ", and see what became of it:\n  {weir} publish {service}{place} --type {kind} --data '{example}'\n  \
          {weir} status{place}\n\nCtrl-C stops everything."
     );
-    text
-}
-
-/// Where the calls of services go for which nobody named a URL.
-fn calls(services: &[String], worker: &BTreeMap<String, String>, is_set: impl Fn(&str) -> bool) -> String {
-    let mut text = String::new();
-    for service in services {
-        let prefix = format!("WEIR_SERVICE_{}", service.to_ascii_uppercase().replace('-', "_"));
-        let url = format!("{prefix}_URL");
-        let Some(target) = worker
-            .get(&url)
-            .filter(|target| !target.is_empty() && !is_set(&url))
-        else {
-            continue;
-        };
-        let token = worker.get(&format!("{prefix}_TOKEN"));
-        let token = if token.is_some_and(|token| !token.is_empty()) {
-            "with a token"
-        } else {
-            "no token"
-        };
-        if text.is_empty() {
-            text.push_str("\nCalls go to:\n");
-        }
-        let _ = writeln!(text, "  {service} -> {target} ({token})");
-    }
     text
 }
 
@@ -161,9 +133,7 @@ mod tests {
         let worker = worker
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into();
-        page(&fleet(token), Path::new("/srv/my data"), &worker, |name| {
-            name == "WEIR_SERVICE_BILLING_URL"
-        })
+        page(&fleet(token), Path::new("/srv/my data"), &worker)
     }
 
     #[test]
@@ -176,7 +146,9 @@ mod tests {
         assert!(text.contains("Bearer $(cat .weir/token)\" \\\n"), "{text}");
         assert!(text.contains("status --fleet '/srv/my data'\n"), "{text}");
         assert!(
-            text.contains("  github -> https://api.github.com (no token)\n") && !text.contains("billing"),
+            text.contains(
+                "  github -> https://api.github.com (no token)\n  billing -> http://127.0.0.1:9 (no token)\n"
+            ),
             "{text}"
         );
         // The test program is not the `weir` of PATH.

@@ -2,11 +2,8 @@
 
 use std::borrow::Cow;
 
-/// Whether a media type is a form.
-pub(crate) fn is_form(content_type: &str) -> bool {
-    let essence = content_type.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
-}
+pub(crate) use shared::form::is_form;
+pub(super) use shared::form::{FORM, looks_so};
 
 /// The first value of a field.
 pub(super) fn field<'b>(body: &'b [u8], name: &str) -> Option<Cow<'b, str>> {

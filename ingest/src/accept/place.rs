@@ -190,11 +190,12 @@ impl Overrides {
     }
 
     /// These overrides, to be looked up in one delivery.
-    pub(super) fn of<'d>(&'d self, headers: &'d HeaderMap, body: &'d Bytes) -> Lookup<'d> {
+    pub(super) fn of<'d>(&'d self, headers: &'d HeaderMap, body: &'d Bytes, is_form: bool) -> Lookup<'d> {
         Lookup {
             overrides: self,
             headers,
             body,
+            is_form,
             picked: OnceCell::new(),
         }
     }
@@ -227,6 +228,7 @@ pub(super) struct Lookup<'d> {
     overrides: &'d Overrides,
     headers: &'d HeaderMap,
     body: &'d Bytes,
+    is_form: bool,
     picked: OnceCell<Vec<Option<String>>>,
 }
 
@@ -256,11 +258,7 @@ impl Lookup<'_> {
 
     /// The body's JSON, the JSON in the field `payload` of a form, or the fields of a form; nothing of other bodies.
     fn pick(&self, pointers: &[Pointer]) -> Vec<Option<String>> {
-        let media = self.headers.get(http::header::CONTENT_TYPE);
-        let json = if media
-            .and_then(|media| media.to_str().ok())
-            .is_some_and(form::is_form)
-        {
+        let json = if self.is_form {
             let Some(payload) = form::field(self.body, "payload") else {
                 let field = |pointer: &Pointer| form::field(self.body, pointer.only()?);
                 return pointers
@@ -325,9 +323,8 @@ mod tests {
 
     #[test]
     fn the_first_usable_value_counts() {
-        let form = "application/x-www-form-urlencoded";
-        let json = "application/json";
-        for (text, media, body, expected) in [
+        let (form, json) = (true, false);
+        for (text, is_form, body, expected) in [
             (
                 "header:x-a|body:/b",
                 json,
@@ -368,11 +365,10 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert("x-a", HeaderValue::from_static("1"));
-            headers.insert("content-type", HeaderValue::from_static(media));
             let mut all: [Places; 5] = Default::default();
             all[Field::Key as usize] = places(text);
             let (overrides, body) = (Overrides::new(all), Bytes::from(body));
-            let lookup = overrides.of(&headers, &body);
+            let lookup = overrides.of(&headers, &body, is_form);
             let usable = |text: &str| (text != "bad").then(|| text.to_owned());
             assert_eq!(lookup.find(Field::Key, usable), expected, "{text} of {body:?}");
             assert_eq!(lookup.find(Field::Tenant, usable), Wish::Own);

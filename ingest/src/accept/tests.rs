@@ -11,6 +11,7 @@ use super::*;
 use crate::verify::hmac::{Encoding, Generic, Template};
 use crate::verify::{self, Keys, gitlab, standard};
 
+mod disguised;
 mod kinds;
 mod overrides;
 mod slack;

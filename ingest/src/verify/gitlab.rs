@@ -16,6 +16,13 @@ const SIGNATURE: &str = "webhook-signature";
 /// What a signing token begins with.
 const SIGNING: &str = "whsec_";
 
+/// What is missing for deliveries that are signed.
+const NO_SIGNING: &str = "the delivery is signed, and WEIR_SOURCE_<NAME>_SECRETS has no signing token (whsec_...): add \
+                          the one shown by GitLab";
+/// What is missing for deliveries that bring a secret token.
+const NO_TOKEN: &str = "the delivery brings a secret token, and WEIR_SOURCE_<NAME>_SECRETS has signing tokens (whsec_...) \
+                        alone: set one at GitLab, or add the secret token";
+
 /// The active tokens of a source.
 #[derive(Clone)]
 pub struct Secrets {
@@ -51,19 +58,34 @@ pub(super) fn verify(
     now: Duration,
 ) -> Result<(), Refusal> {
     let signs = !secrets.signing.is_empty();
-    if signs && (headers.contains_key(SIGNATURE) || secrets.tokens.is_empty()) {
+    let is_signed = headers.contains_key(SIGNATURE);
+    if signs && (is_signed || secrets.tokens.is_empty()) {
         // By these names only: the id is taken from them, and by others it would not be what is signed.
-        signature(headers, SIGNATURE)?;
+        let brings_token = headers.contains_key(TOKEN);
+        signature(headers, SIGNATURE).map_err(|refusal| told(refusal, brings_token, NO_TOKEN))?;
         return standard::verify(&secrets.signing, headers, body, now);
     }
-    let given: [u8; 32] = Sha256::digest(signature(headers, TOKEN)?).into();
+    // The same whether the token fits or not: nothing is learned of it.
+    let other = is_signed && !signs;
+    let given = signature(headers, TOKEN).map_err(|refusal| told(refusal, other, NO_SIGNING))?;
+    let given: [u8; 32] = Sha256::digest(given).into();
     let known = secrets.tokens.iter().map(|token| token.ct_eq(&given));
     if known.fold(Choice::from(0), |any, one| any | one).into() {
-        Ok(())
+        return Ok(());
+    }
+    let detail = format!("header {TOKEN} is no active secret of the source");
+    Err(told(
+        Refusal::new(Code::SignatureWrong, detail),
+        other,
+        NO_SIGNING,
+    ))
+}
+
+/// What is added for a delivery that is vouched for in the way that the source has no secret for.
+fn told(refusal: Refusal, other: bool, hint: &str) -> Refusal {
+    if other {
+        Refusal::new(refusal.code, format!("{}; {hint}", refusal.detail))
     } else {
-        Err(Refusal::new(
-            Code::SignatureWrong,
-            format!("header {TOKEN} is no active secret of the source"),
-        ))
+        refusal
     }
 }

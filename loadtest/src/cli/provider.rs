@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{CliError, say};
 
-/// Runs a simulated provider that answers like GitHub and Slack, enforces its limits and counts every breach.
+/// Runs a simulated provider that answers like GitHub, Slack and models, enforces its limits and counts every breach.
 ///
 /// Prints one JSON line with its address when it is ready, and one with what it counted at its end.
-/// `/api/<method>` is Slack, `/hooks/<anything>` takes signed deliveries, every other path is GitHub.
+/// `/api/<method>` is Slack, `/openai/v1`, `/anthropic/v1` and `/xai/v1` are models, `/hooks/<anything>` takes signed
+/// deliveries, every other path is GitHub.
 /// Ask it: GET /_sim/stats, GET /_sim/calls?id=<event id>; POST /_sim/reset, POST /_sim/faults.
 #[derive(Debug, Args)]
 pub(super) struct ProviderArgs {
@@ -61,6 +62,9 @@ pub(super) struct ProviderArgs {
     /// File with the Standard Webhooks secret (whsec_...) that deliveries to hooks must be signed with.
     #[arg(long, value_name = "FILE")]
     hooks_secret_file: Option<PathBuf>,
+    /// What models answer; without it they make an answer of the question.
+    #[arg(long, value_name = "TEXT")]
+    model_says: Option<String>,
     /// Milliseconds by which the provider's clock is ahead, behind when negative.
     #[arg(long, default_value_t = 0, value_name = "MS", allow_negative_numbers = true,
         value_parser = clap::value_parser!(i64).range(-MAX_SKEW_MS..=MAX_SKEW_MS))]
@@ -150,6 +154,7 @@ impl ProviderArgs {
         config.github.points = self.github_points;
         config.github.shape = self.github_window;
         config.github.headers = !self.github_silent;
+        config.llm.says.clone_from(&self.model_says);
         config.slack.method = self.slack;
         config.slack.channel = self.slack_channel;
         config.slack.shape = self.slack_window;

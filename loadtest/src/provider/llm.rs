@@ -1,5 +1,5 @@
 //! OpenAI's, Anthropic's and xAI's chat APIs as far as limits, use, streams and errors go. Answers are made of the
-//! question, so that the same one has the same answer.
+//! question, so that the same one has the same answer, or are always the same ([`LlmLimits::says`]).
 //!
 //! A question can wish how it is answered, by what stands in its last message: `[[say:text]]` is answered with `text`,
 //! `[[refuse]]` is against the policy, `[[overload]]` fails for the maker's own reasons (in the midst of a stream), `[[cut]]`
@@ -47,9 +47,11 @@ impl Default for MakerLimits {
     }
 }
 
-/// What the makers allow.
+/// What the makers allow, and what their models say.
 #[derive(Clone, Debug, Default)]
 pub struct LlmLimits {
+    /// What is answered to every question that wishes nothing else; `None` makes an answer of the question.
+    pub says: Option<String>,
     /// OpenAI.
     pub openai: MakerLimits,
     /// Anthropic.
@@ -88,10 +90,11 @@ struct Question {
     most: u64,
     stream: bool,
     stop: Vec<String>,
+    says: Option<String>,
 }
 
 /// The answer to a call that is wrong in itself, `None` when it is not.
-pub(super) fn refuse_wrong(api: Api, ask: &Ask) -> Option<Reply> {
+pub(super) fn refuse_wrong(limits: &LlmLimits, api: Api, ask: &Ask) -> Option<Reply> {
     if ask.method != Method::POST {
         return Some(refusal::error(
             api,
@@ -119,7 +122,7 @@ pub(super) fn refuse_wrong(api: Api, ask: &Ask) -> Option<Reply> {
             "anthropic-version: header is required",
         ));
     }
-    let question = match question(api, ask) {
+    let question = match question(limits, api, ask) {
         Ok(question) => question,
         Err(why) => return Some(refusal::error(api, 400, "invalid_request_error", "", why)),
     };
@@ -139,14 +142,14 @@ pub(super) fn refuse_wrong(api: Api, ask: &Ask) -> Option<Reply> {
 }
 
 /// The limits that a call has to pass.
-pub(super) fn demands(limits: &LlmLimits, api: Api, ask: &Ask) -> Vec<Demand> {
-    let limits = limits.of(api);
+pub(super) fn demands(all: &LlmLimits, api: Api, ask: &Ask) -> Vec<Demand> {
+    let limits = all.of(api);
     let scope = credential(api, ask).map_or(0, |token| fingerprint(&token));
     let demand = |what: &str, window, cost| Demand {
         cost,
         ..Demand::new(format!("{} {what}", api.as_str()), scope, window, limits.shape)
     };
-    let used = used(api, ask);
+    let used = used(all, api, ask);
     let tokens = u32::try_from(used.input + used.output).unwrap_or(u32::MAX);
     vec![
         demand("requests", limits.requests, 1),
@@ -155,15 +158,15 @@ pub(super) fn demands(limits: &LlmLimits, api: Api, ask: &Ask) -> Vec<Demand> {
 }
 
 /// What the answer to a question uses.
-pub(super) fn used(api: Api, ask: &Ask) -> Used {
-    question(api, ask)
+pub(super) fn used(limits: &LlmLimits, api: Api, ask: &Ask) -> Used {
+    question(limits, api, ask)
         .map(|question| answer::used(&question))
         .unwrap_or_default()
 }
 
 /// The answer to a call within its limits.
-pub(super) fn serve(api: Api, ask: &Ask, admission: &Admission, now: Moment) -> Reply {
-    let Ok(question) = question(api, ask) else {
+pub(super) fn serve(limits: &LlmLimits, api: Api, ask: &Ask, admission: &Admission, now: Moment) -> Reply {
+    let Ok(question) = question(limits, api, ask) else {
         return refusal::error(api, 400, "invalid_request_error", "", "unreadable");
     };
     if question.last.contains("[[overload]]") && !question.stream {
@@ -196,7 +199,7 @@ fn credential(api: Api, ask: &Ask) -> Option<String> {
     token.filter(|token| !token.is_empty()).map(str::to_owned)
 }
 
-fn question(api: Api, ask: &Ask) -> Result<Question, &'static str> {
+fn question(limits: &LlmLimits, api: Api, ask: &Ask) -> Result<Question, &'static str> {
     let body: Value = serde_json::from_slice(&ask.body).map_err(|_| "the body is no JSON")?;
     let model = body["model"]
         .as_str()
@@ -242,6 +245,7 @@ fn question(api: Api, ask: &Ask) -> Result<Question, &'static str> {
         most,
         stream: body["stream"] == true,
         stop: stop.collect(),
+        says: limits.says.clone(),
     })
 }
 

@@ -207,7 +207,10 @@ impl Sim {
             ),
         };
         if answer == Answer::Accepted && matches!(api, Api::Openai | Api::Anthropic | Api::Xai) {
-            let (used, sum) = (llm::used(api, ask), book.tokens.entry(api).or_default());
+            let (used, sum) = (
+                llm::used(&self.config.llm, api, ask),
+                book.tokens.entry(api).or_default(),
+            );
             sum.input += used.input;
             sum.output += used.output;
         }
@@ -272,7 +275,7 @@ impl Sim {
             ),
             Api::Drive => (drive::refuse_wrong(ask), drive::demands(&self.config.drive, ask)),
             Api::Openai | Api::Anthropic | Api::Xai => (
-                llm::refuse_wrong(api, ask),
+                llm::refuse_wrong(&self.config.llm, api, ask),
                 llm::demands(&self.config.llm, api, ask),
             ),
         };
@@ -318,7 +321,9 @@ impl Sim {
             Api::Linear => Err(linear::refuse(&admission, now)),
             Api::Drive if allowed => Ok(drive::serve(ask, now, &book.kept.drive)),
             Api::Drive => Err(drive::refuse(turn)),
-            Api::Openai | Api::Anthropic | Api::Xai if allowed => Ok(llm::serve(api, ask, &admission, now)),
+            Api::Openai | Api::Anthropic | Api::Xai if allowed => {
+                Ok(llm::serve(&self.config.llm, api, ask, &admission, now))
+            }
             Api::Openai | Api::Anthropic | Api::Xai => Err(llm::refuse(api, &admission, now)),
         };
         (slot, ruling)

@@ -208,6 +208,37 @@ async fn an_answer_that_died_before_it_was_kept_is_asked_for_once_more() {
     assert_eq!(world.provider.stats().api[&Api::Openai].accepted, 2);
 }
 
+/// Calls whose answers broke off cost what they may have cost, whichever attempt made them.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_does_not_forget_what_its_failed_attempts_have_spent() {
+    let settings = [("WEIR_SERVICE_AGENT_BUDGET_EVENT", "0.004")];
+    let mut world = world(ProviderConfig::default(), &settings).await;
+    let faults = Faults {
+        closes: 1.0,
+        ..Faults::default()
+    };
+    world.provider.set_faults(faults).unwrap();
+    // A thousandth of a dollar for what may be written, and six tenths of one for what is read.
+    let data = |_| json!({"prompt": "Why?", "model": "gpt", "max_tokens": 100});
+    world.publish("agent", asks(1, data)).await;
+    let _worker = world.fleet.start("worker").await.unwrap();
+    assert_eq!(died(&world).await, "over_budget");
+    assert_eq!(world.provider.stats().api[&Api::Openai].accepted, 2);
+}
+
+/// What its worker died with, nobody knows: it counts as spent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_a_worker_died_in_is_spent() {
+    let settings = [("WEIR_SERVICE_AGENT_BUDGET_EVENT", "0.002")];
+    let mut world = world(ProviderConfig::default(), &settings).await;
+    let data = |_| json!({"prompt": "Why?", "model": "gpt", "max_tokens": 100});
+    world.publish("agent", asks(1, data)).await;
+    killed_at(&mut world, "agent.paid").await;
+    let _worker = world.fleet.start("worker").await.unwrap();
+    assert_eq!(died(&world).await, "over_budget");
+    assert_eq!(paid(&world), [1, 0, 0]);
+}
+
 /// Whoever pays at most once says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn or_becomes_a_dead_letter_where_that_is_wished() {
@@ -314,17 +345,21 @@ async fn what_a_maker_refuses_for_what_it_is_goes_to_no_other() {
         .publish("agent", asks(1, |_| json!({"prompt": "[[refuse]]"})))
         .await;
     let _worker = world.fleet.start("worker").await.unwrap();
+    assert_eq!(died(&world).await, "content_policy");
+    let calls = world.provider.calls(None, usize::MAX);
+    assert_eq!((calls.len(), calls[0].answer), (1, Answer::Rejected));
+}
+
+/// Why the only event is a dead letter.
+async fn died(world: &World) -> String {
     until("a dead letter", async || {
         (world.left("WEIR_DEAD").await == 1).then_some(())
     })
     .await;
-    let code: String = sqlx::query_scalar("SELECT code FROM results")
+    sqlx::query_scalar("SELECT code FROM results")
         .fetch_one(&world.database)
         .await
-        .unwrap();
-    assert_eq!(code, "content_policy");
-    let calls = world.provider.calls(None, usize::MAX);
-    assert_eq!((calls.len(), calls[0].answer), (1, Answer::Rejected));
+        .unwrap()
 }
 
 /// A worker that dies at this failpoint.

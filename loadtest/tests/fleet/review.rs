@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::world::{World, until};
 
 const RULES: &str = include_str!("../../../examples/rules/review.toml");
+const OPENED: &str = include_str!("../../../examples/payloads/review/pull_request.opened.json");
 
 /// A repository with one commit, which is told.
 fn repository(folder: &Path) -> String {
@@ -36,19 +37,35 @@ fn repository(folder: &Path) -> String {
     git(&["rev-parse", "HEAD"])
 }
 
-/// The webhook of a pull request whose code lies in `folder`.
+/// A webhook of GitHub about a pull request whose code lies in `folder`.
 fn opened(folder: &Path, commit: &str) -> Vec<u8> {
-    let pull_request = json!({
-        "url": "https://api.github.com/repos/octocat/hello-world/pulls/42",
-        "html_url": "https://github.com/octocat/hello-world/pull/42",
-        "title": "Say hello in every language", "draft": false,
-        "head": {"sha": commit, "repo": {"clone_url": folder.to_str().unwrap()}},
-    });
-    let webhook = json!({
-        "action": "opened", "number": 42, "pull_request": pull_request,
-        "repository": {"full_name": "octocat/hello-world", "url": "https://api.github.com/repos/octocat/hello-world"},
-    });
+    let mut webhook: Value = serde_json::from_str(OPENED).unwrap();
+    let head = &mut webhook["pull_request"]["head"];
+    head["sha"] = commit.into();
+    head["repo"]["clone_url"] = folder.to_str().unwrap().into();
     webhook.to_string().into_bytes()
+}
+
+/// What `weir explain` tells of what followed from an event: services and rules, the first one first.
+async fn chain(world: &World, id: &str) -> Vec<(String, String)> {
+    let weir = loadtest::fleet::binary("weir").unwrap();
+    let said = tokio::process::Command::new(weir)
+        .args(["explain", id, "--json"])
+        .envs(&world.fleet.settings)
+        .output()
+        .await
+        .unwrap();
+    let told: Value = serde_json::from_slice(&said.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&said.stderr)));
+    assert_eq!(told["chain"]["trees"].as_array().unwrap().len(), 1, "{told:#}");
+    let (mut chain, mut at) = (Vec::new(), &told["chain"]["trees"][0]);
+    while at.is_object() {
+        let text = |name: &str| at[name].as_str().unwrap_or_default().to_owned();
+        assert_eq!(text("state"), "done", "{told:#}");
+        chain.push((text("service"), text("rule")));
+        at = &at["follows"][0];
+    }
+    chain
 }
 
 fn made(world: &World, api: Api, method: &str) -> Vec<Call> {
@@ -100,7 +117,10 @@ async fn a_pull_request_is_analysed_reviewed_commented_on_and_told_of_in_one_tra
     assert_eq!(world.left("WEIR_DEAD").await, 0);
     let comments = made(&world, Api::Github, "POST");
     assert_eq!(comments.len(), 1, "{comments:?}");
-    assert_eq!(comments[0].path, "/repos/octocat/hello-world/issues/42/comments");
+    assert_eq!(
+        comments[0].path,
+        "/repos/Codertocat/Hello-World/issues/2/comments"
+    );
     assert_eq!(made(&world, Api::Slack, "POST").len(), 1);
     let report: Value = sqlx::query_scalar("SELECT result::json FROM results WHERE service = 'analysis'")
         .fetch_one(&world.database)
@@ -111,6 +131,16 @@ async fn a_pull_request_is_analysed_reviewed_commented_on_and_told_of_in_one_tra
         (&json!(commit), &json!(1))
     );
 
+    let expected = [
+        ("github", ""),
+        ("analysis", "review-analyse"),
+        ("agent", "review-ask"),
+        ("github", "review-comment"),
+        ("slack", "review-tell"),
+    ];
+    let expected = expected.map(|(service, rule)| (service.to_owned(), rule.to_owned()));
+    let first = chain(&world, "github:pr-1").await;
+    assert_eq!(first, expected);
     let trace = world.result("github:pr-1").await.trace_id;
     let other = world.result("github:pr-2").await.trace_id;
     assert_eq!(worker.stop(Duration::from_secs(20)).await.unwrap(), Some(0));

@@ -324,3 +324,67 @@ async fn an_event_that_follows_tells_from_what_and_stays_in_its_trace() {
             .any(|send| of(headers::TRACEPARENT).contains(&send.span_id))
     );
 }
+
+/// The figure of a metric without labels.
+async fn figure(url: &str, name: &str) -> Option<u64> {
+    let text = reqwest::get(format!("{url}/metrics"))
+        .await
+        .ok()?
+        .text()
+        .await
+        .ok()?;
+    let line = text.lines().find(|line| line.split(' ').next() == Some(name))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+/// A file that a link leads to and that is swapped for another, as Kubernetes does it.
+#[tokio::test(flavor = "multi_thread")]
+async fn changed_rules_are_in_force_and_broken_ones_are_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let link = folder.path().join("rules.toml");
+    let put = |version: &str, text: &str| {
+        let (file, new) = (folder.path().join(version), folder.path().join("new"));
+        std::fs::write(&file, text).unwrap();
+        std::os::unix::fs::symlink(&file, &new).unwrap();
+        std::fs::rename(&new, &link).unwrap();
+    };
+    put("1", &TELL.replace("tell", "first"));
+    let settings = [
+        ("WEIR_RULES_FILE", link.to_str().unwrap()),
+        ("WEIR_SERVICE_GITHUB_LIMITS", "none"),
+    ];
+    let mut world = World::new(ProviderConfig::default(), &settings).await;
+    let worker = world.fleet.start("worker").await.unwrap();
+    let url = worker.url.clone();
+    // The rule that follows from a call is told by the ids of what it emits.
+    let followed = async |parent: &str, rule: &str| {
+        let before = calls(&world, Api::Http).len();
+        world.publish("github", [event(parent)]).await;
+        until("two deliveries", async || {
+            (calls(&world, Api::Http).len() == before + 2).then_some(())
+        })
+        .await;
+        let made = calls(&world, Api::Http).split_off(before);
+        let ids: Vec<String> = made.into_iter().filter_map(|call| call.event_id).collect();
+        assert!(ids.iter().all(|id| id.starts_with(rule)), "{parent}: {ids:?}");
+    };
+    followed("before", "first:").await;
+    put("2", &TELL.replace("tell", "second"));
+    until("changed rules", async || {
+        (figure(&url, "weir_worker_rules_changed_total").await? == 1).then_some(())
+    })
+    .await;
+    followed("after", "second:").await;
+    put("3", "[[rule]]\nname = 'broken'");
+    until("refused rules", async || {
+        (figure(&url, "weir_worker_rules_stale").await? == 1).then_some(())
+    })
+    .await;
+    followed("later", "second:").await;
+    put("4", &TELL.replace("tell", "second"));
+    until("mended rules", async || {
+        (figure(&url, "weir_worker_rules_stale").await? == 0).then_some(())
+    })
+    .await;
+    assert_eq!(figure(&url, "weir_worker_rules_changed_total").await, Some(1));
+}

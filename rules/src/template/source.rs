@@ -121,6 +121,8 @@ impl Counts {
                 _ => return Err("has an empty statement".into()),
             }
         }
+        // Of each bracket that is open, whether it holds what a filter or test is given, which may be named with a `=`.
+        let mut given = Vec::new();
         for (at, token) in tokens.iter().enumerate() {
             let before = at.checked_sub(1).and_then(|at| tokens.get(at));
             let earlier = at.checked_sub(2).and_then(|at| tokens.get(at));
@@ -139,7 +141,13 @@ impl Counts {
                 Token::Word(name) if is_test(before, earlier) && *name != "not" && !TESTS.contains(name) => {
                     return Err(format!("has the test {name}: there are {}", TESTS.join(", ")));
                 }
+                Token::Sign('=') if given.last() != Some(&true) && is_alone(before, tokens.get(at + 1)) => {
+                    return Err("has a single =, which compares nothing: write ==".into());
+                }
+                Token::Sign(')' | ']' | '}') => drop(given.pop()),
+                Token::Sign('[' | '{') => given.push(false),
                 Token::Sign('(') => {
+                    given.push(matches!(before, Some(Token::Word(name)) if !WORDS.contains(name)));
                     if let Some(Token::Word(name)) = before
                         && !WORDS.contains(name)
                         && earlier != Some(&Token::Sign('|'))
@@ -164,6 +172,11 @@ impl Counts {
         }
         Ok(())
     }
+}
+
+/// Whether a `=` between these is no part of `==`, `!=`, `<=` or `>=`.
+fn is_alone(before: Option<&Token<'_>>, after: Option<&Token<'_>>) -> bool {
+    !matches!(before, Some(Token::Sign('=' | '!' | '<' | '>'))) && after != Some(&Token::Sign('='))
 }
 
 /// Whether what follows `before`, and `earlier` before that, is the name of a test: `is`, or `is not`.

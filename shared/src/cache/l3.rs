@@ -169,7 +169,7 @@ mod tests {
         let server = Postgres::start(PostgresOptions::new(dir.path())).await.unwrap();
         server.create_database("weir").await.unwrap();
         let pool = PgPool::connect(&server.url("weir")).await.unwrap();
-        sqlx::raw_sql(include_str!("../../migrations/0008_cache.sql"))
+        sqlx::raw_sql(include_str!("../../migrations/0010_cache.sql"))
             .execute(&pool)
             .await
             .unwrap();
@@ -231,7 +231,7 @@ mod tests {
         let server = Postgres::start(PostgresOptions::new(dir.path())).await.unwrap();
         server.create_database("weir").await.unwrap();
         let pool = PgPool::connect(&server.url("weir")).await.unwrap();
-        sqlx::raw_sql(include_str!("../../migrations/0008_cache.sql"))
+        sqlx::raw_sql(include_str!("../../migrations/0010_cache.sql"))
             .execute(&pool)
             .await
             .unwrap();

@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::io::Read;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::OFlags;
 
 /// Most bytes of a setting, directly or in a file. The longest that makes sense is a list of some thousand tokens.
 pub const MAX_BYTES: usize = 256 * 1024;
@@ -56,10 +61,34 @@ pub(super) fn is_blank(value: &OsStr) -> bool {
     value.to_str().is_some_and(|text| text.trim().is_empty())
 }
 
-pub(super) fn read_bounded(path: &OsStr) -> std::io::Result<Vec<u8>> {
+/// Opens a regular file, or a link to one. Opening a pipe would wait for somebody who writes, and reading a device may
+/// never end.
+///
+/// # Errors
+/// It cannot be opened, or is something else.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let regular = |is: fs::Metadata| {
+        is.is_file()
+            .then_some(())
+            .ok_or_else(|| io::Error::other("no regular file"))
+    };
+    regular(fs::metadata(path)?)?;
+    // It may have become a pipe since.
+    let flags = OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    regular(file.metadata()?)?;
+    Ok(file)
+}
+
+/// The bytes of a regular file, one more than [`MAX_BYTES`] of those that are longer.
+///
+/// # Errors
+/// It cannot be read, or is no regular file.
+pub fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path)?;
-    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    open_regular(path)?
+        .take(MAX_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

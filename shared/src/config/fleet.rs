@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::time::Duration;
 
+use super::environment::open_regular;
 use super::reader::Reader;
 use super::value::{list, show_duration};
 use crate::failpoint;
@@ -91,7 +92,7 @@ impl Fleet {
         );
         // Every library that needs it reads it by itself, and some say nothing when it cannot be read.
         if let Some(path) = reader.raw_path("SSL_CERT_FILE")
-            && let Err(error) = std::fs::File::open(&path).and_then(|mut file| file.read(&mut [0]))
+            && let Err(error) = open_regular(&path).and_then(|mut file| file.read(&mut [0]))
         {
             let path = path.to_string_lossy();
             reader.problem(

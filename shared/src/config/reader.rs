@@ -89,7 +89,7 @@ impl<'e> Reader<'e> {
                 self.problem(name, format!("is set twice, directly and by {file_name}"));
                 return None;
             }
-            (None, Some(path)) => match read_bounded(&path) {
+            (None, Some(path)) => match read_bounded(path.as_ref()) {
                 Ok(bytes) => (file_name.as_str(), bytes),
                 Err(error) => {
                     self.problem(

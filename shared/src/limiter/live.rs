@@ -127,6 +127,12 @@ pub struct Now {
     pub provider: String,
     /// The limits by name.
     pub limits: BTreeMap<String, InForce>,
+    /// The models that the service asks, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub models: Models,
+    /// What may be spent in a day; `None` where nothing bounds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     /// What happens while Redis is away: `stop` or `share`.
     pub away: String,
     /// How far ahead calls are booked, milliseconds.
@@ -146,6 +152,37 @@ pub struct Now {
     /// Why these wishes are not in force; `None` when they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+}
+
+/// What a service may spend in a day (UTC), in nano-dollars.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Budget {
+    /// What the keys of its sums begin with: `<tag>:day` and `<tag>:tenant:<tenant>`.
+    pub tag: String,
+    /// The service; `None` where nothing bounds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub day: Option<u64>,
+    /// Each tenant, those without a name as one; `None` where nothing bounds them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<u64>,
+}
+
+/// Models by name.
+pub type Models = BTreeMap<String, Model>;
+
+/// A model that a service asks, under limits of its own. Those stand in the settings alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Model {
+    /// Whose it is and its id there, for example `openai:gpt-5-mini`.
+    pub id: String,
+    /// Where it is asked.
+    pub url: String,
+    /// Service, model and credential in braces: what every key of its buckets begins with.
+    pub tag: String,
+    /// Whose limits and headers, for example `openai`.
+    pub provider: String,
+    /// Its limits by name.
+    pub limits: BTreeMap<String, InForce>,
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub(super) fn find(binary: &'static str, setting: &'static str) -> Result<PathBu
             })
         };
     }
-    search(binary).ok_or(ServerError::Missing { binary, setting })
+    search(binary).ok_or_else(|| missing(binary, setting))
 }
 
 /// Finds the directory that holds `postgres` and `initdb`.
@@ -45,10 +45,7 @@ pub(super) fn find_postgres() -> Result<PathBuf, ServerError> {
         .and_then(|path| path.parent().map(Path::to_path_buf))
         .filter(|dir| holds_postgres(dir))
         .or_else(newest_debian_postgres)
-        .ok_or(ServerError::Missing {
-            binary: "postgres",
-            setting: SETTING,
-        })
+        .ok_or_else(|| missing("postgres", SETTING))
 }
 
 /// Finds a program that comes with Postgres: in its directory, else as [`find`] does.
@@ -57,10 +54,7 @@ pub(super) fn find_beside(dir: &Path, binary: &'static str) -> Result<PathBuf, S
     if runnable(&beside) {
         return Ok(beside);
     }
-    search(binary).ok_or(ServerError::Missing {
-        binary,
-        setting: "WEIR_PRIVATE_POSTGRES",
-    })
+    search(binary).ok_or_else(|| missing(binary, "WEIR_PRIVATE_POSTGRES"))
 }
 
 fn named_by(setting: &str) -> Option<PathBuf> {
@@ -69,19 +63,40 @@ fn named_by(setting: &str) -> Option<PathBuf> {
         .map(PathBuf::from)
 }
 
+/// The current directory, and that of this executable, a link to it followed.
+fn begins() -> [Option<PathBuf>; 2] {
+    let exe = env::current_exe().ok();
+    let exe_dir = exe.and_then(|exe| exe.parent().map(Path::to_path_buf));
+    [env::current_dir().ok(), exe_dir]
+}
+
+fn missing(binary: &'static str, setting: &'static str) -> ServerError {
+    let begins = begins();
+    let begins: Vec<_> = begins
+        .iter()
+        .flatten()
+        .map(|dir| dir.display().to_string())
+        .collect();
+    let begins = begins.join(" and ");
+    let looked =
+        format!("in .tools/bin of {begins} and of the folders above, beside this program, and in PATH");
+    ServerError::Missing {
+        binary,
+        setting,
+        looked,
+    }
+}
+
 fn search(binary: &str) -> Option<PathBuf> {
-    let here = env::current_dir().ok();
-    let exe_dir = env::current_exe()
-        .ok()
-        .and_then(|exe| exe.parent().map(Path::to_path_buf));
-    let tools = [&here, &exe_dir]
-        .into_iter()
+    let begins = begins();
+    let tools = begins
+        .iter()
         .flatten()
         .flat_map(|dir| dir.ancestors())
         .map(|dir| dir.join(".tools/bin"));
     let path = env::var_os("PATH").unwrap_or_default();
     tools
-        .chain(exe_dir.clone())
+        .chain(begins[1].clone())
         .chain(env::split_paths(&path))
         .map(|dir| dir.join(binary))
         .find(|candidate| candidate.is_absolute() && runnable(candidate))

@@ -297,3 +297,15 @@ async fn holder() {
     }
     futures_util::stream::pending::<()>().next().await;
 }
+
+#[test]
+fn what_is_not_there_is_told_with_where_it_was_looked_for() {
+    let missing = super::binary::find("no-such-server", "WEIR_PRIVATE_NO_SUCH").unwrap_err();
+    let told = missing.to_string();
+    let here = std::env::current_dir().unwrap();
+    let program = std::env::current_exe().unwrap();
+    for place in [here.as_path(), program.parent().unwrap(), "PATH".as_ref()] {
+        assert!(told.contains(&place.display().to_string()), "{told}");
+    }
+    assert!(told.ends_with("set WEIR_PRIVATE_NO_SUCH"), "{told}");
+}

@@ -46,7 +46,7 @@ impl World {
         let servers = Servers::start_scratch().await.unwrap();
         servers.postgres.create_database("weir").await.unwrap();
         let pool = PgPool::connect(&servers.postgres.url("weir")).await.unwrap();
-        sqlx::raw_sql(include_str!("../../migrations/0008_cache.sql"))
+        sqlx::raw_sql(include_str!("../../migrations/0010_cache.sql"))
             .execute(&pool)
             .await
             .unwrap();

@@ -25,9 +25,9 @@ async fn before() -> World {
         .await
         .unwrap();
     for migration in [
-        include_str!("../../migrations/0005_outcomes_history.sql"),
-        include_str!("../../migrations/0006_failures_history.sql"),
-        include_str!("../../migrations/0007_views_with_tenants.sql"),
+        include_str!("../../migrations/0007_outcomes_history.sql"),
+        include_str!("../../migrations/0008_failures_history.sql"),
+        include_str!("../../migrations/0009_views_with_tenants.sql"),
     ] {
         let mut one = world.pool.begin().await.unwrap();
         sqlx::raw_sql(migration).execute(&mut *one).await.unwrap();

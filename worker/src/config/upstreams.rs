@@ -8,9 +8,13 @@ use shared::config::reader::without_password;
 use shared::config::value::list;
 
 use crate::handler::Kind;
+use crate::handler::kind::NO_URL;
 
 /// Reads `_URL` and `_BREAKER`.
 pub(super) fn read(reader: &mut Reader<'_>, prefix: &str, kind: &Kind) -> (Vec<String>, Option<Rule>) {
+    if kind.url == NO_URL {
+        return (vec![NO_URL.to_owned()], None);
+    }
     let name = format!("{prefix}_URL");
     let default: Vec<_> = list(kind.url);
     let urls = reader.with(&name, default, urls, |urls| {

@@ -6,7 +6,7 @@ use async_nats::{HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use rules::FollowUp;
 use shared::event::EventId;
-use shared::subject::{Service, headers};
+use shared::subject::{EVENTS, Service, header, headers};
 use shared::wire;
 
 /// Room that a message leaves below the server's largest, for the headers that a retry or a dead letter of it adds.
@@ -67,6 +67,13 @@ impl Message {
     /// Whether it is a dead letter.
     pub fn is_letter(&self) -> bool {
         self.headers.get(headers::DEAD_CODE).is_some()
+    }
+
+    /// Service and id of the event that it is; `None` for a dead letter.
+    pub fn child(&self) -> Option<(&str, &str)> {
+        let id = header(Some(&self.headers), headers::MESSAGE_ID)?;
+        let service = self.subject.strip_prefix(EVENTS)?.split('.').nth(1)?;
+        Some((service, id))
     }
 
     /// Its headers as the table keeps them.

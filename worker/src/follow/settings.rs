@@ -1,5 +1,7 @@
 //! `WEIR_RULES` and `WEIR_RULES_HOPS`.
 
+use std::path::PathBuf;
+
 use rules::{HOPS, MAX_HOPS, Rules};
 use shared::config::Reader;
 use shared::subject::Service;
@@ -11,6 +13,8 @@ pub struct Book {
     pub rules: Rules,
     /// Most events that may follow one from the other.
     pub hops: usize,
+    /// The file that they stand in, where they do.
+    pub file: Option<PathBuf>,
 }
 
 impl Book {
@@ -35,7 +39,11 @@ impl Book {
             reader.problem("WEIR_RULES", problem);
         }
         let hops = reader.number("WEIR_RULES_HOPS", HOPS as u64, 1..=MAX_HOPS as u64) as usize;
-        Self { rules, hops }
+        Self {
+            rules,
+            hops,
+            file: reader.raw_path("WEIR_RULES_FILE"),
+        }
     }
 
     /// The rules on the events of one service; `None` where there are none.
@@ -44,6 +52,7 @@ impl Book {
         (!rules.is_empty()).then_some(Self {
             rules,
             hops: self.hops,
+            file: None,
         })
     }
 }

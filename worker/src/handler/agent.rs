@@ -16,6 +16,7 @@ mod model;
 mod modes;
 pub mod money;
 mod protocol;
+mod purse;
 mod settings;
 mod sse;
 mod work;
@@ -28,6 +29,7 @@ use futures_util::future::BoxFuture;
 use serde_json::json;
 use shared::event::Event;
 use shared::failure::Failure;
+use shared::limiter::live;
 
 use super::{Completion, Handler, Kind};
 use crate::effect::{Effect, Policy};
@@ -41,6 +43,7 @@ use work::Work;
 pub const KIND: Kind = Kind {
     name: "agent",
     url: "https://api.openai.com/v1",
+    types: &[],
     concurrency: 25,
     timeout: Duration::from_secs(60),
     provider: Provider::Other,
@@ -68,9 +71,9 @@ impl Agent {
         let ask = ask::read(event)?;
         let work = Arc::new(Work::begin(&self.desk, event, &ask).await?);
         let mut result = modes::answer(&self.desk, &work, &ask).await?;
+        let cost = work.purse.sum().await?;
         let sum = work.sum().clone();
-        result["cost"] =
-            json!({"nano_usd": sum.cost, "prices": sum.prices, "estimated": sum.usage.estimated});
+        result["cost"] = json!({"nano_usd": cost, "prices": sum.prices, "estimated": sum.usage.estimated});
         result["usage"] = json!({
             "input": sum.usage.input, "cached": sum.usage.cached, "output": sum.usage.output,
         });
@@ -87,6 +90,17 @@ impl Handler for Agent {
     /// Whoever pays does not want to pay twice.
     fn effect(&self, _: &Event) -> Effect {
         Effect::Once
+    }
+
+    fn models(&self) -> live::Models {
+        let models = self.desk.models.iter();
+        models
+            .map(|model| (model.name.clone(), model.in_force()))
+            .collect()
+    }
+
+    fn budget(&self) -> Option<live::Budget> {
+        self.desk.budget.in_force()
     }
 
     /// The turn is the event's; each call takes one of its model's own.

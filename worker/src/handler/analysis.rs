@@ -30,6 +30,7 @@ use crate::quota::Turn;
 pub const KIND: Kind = Kind {
     name: "analysis",
     url: "https://github.com",
+    types: &[],
     concurrency: 2,
     timeout: Duration::from_secs(600),
     provider: Provider::Other,
@@ -42,16 +43,30 @@ pub const KIND: Kind = Kind {
 /// Bytes that are remembered of what was read, where there is no Postgres to keep it.
 const REMEMBERED: usize = 64 << 20;
 
-/// `_ROOTS`, `_CACHE`, `_CACHE_BYTES`, `_THREADS`, `_PRIVATE`.
+/// What the crate calls the bounds that people set here, and how they are called here.
+const NAMED: [(&str, &str); 4] = [
+    ("roots", "ROOTS"),
+    ("allow_private", "PRIVATE"),
+    ("fetch_bytes", "FETCH_BYTES"),
+    ("object_bytes", "OBJECT_BYTES"),
+];
+
+/// `_ROOTS`, `_CACHE`, `_CACHE_BYTES`, `_FETCH_BYTES`, `_OBJECT_BYTES`, `_FILE_BYTES`, `_THREADS`,
+/// `_PRIVATE`.
 #[derive(Debug)]
-struct Settings(analysis::Settings);
+struct Settings {
+    bounds: analysis::Settings,
+    prefix: String,
+}
 
 impl Settings {
     fn read(reader: &mut Reader<'_>, prefix: &str) -> Arc<dyn Make> {
         let name = |suffix: &str| format!("{prefix}_{suffix}");
         let default = analysis::Settings::default();
         let cache = std::env::temp_dir().join("weir-repositories");
-        let settings = analysis::Settings {
+        let cache_bytes = reader.bytes(&name("CACHE_BYTES"), 2 << 30, 1 << 20..=1 << 44);
+        let object_bytes = default.object_bytes as u64;
+        let bounds = analysis::Settings {
             roots: reader.list(&name("ROOTS"), "", |root| {
                 let root = PathBuf::from(root);
                 if root.is_absolute() {
@@ -61,9 +76,16 @@ impl Settings {
                 }
             }),
             cache: Some(reader.text(&name("CACHE"), &cache.to_string_lossy()).into()),
-            cache_bytes: reader.bytes(&name("CACHE_BYTES"), 2 << 30, 1 << 20..=1 << 44),
+            cache_bytes,
             // A fetch must fit into what is kept.
-            fetch_bytes: default.fetch_bytes,
+            fetch_bytes: reader.bytes(
+                &name("FETCH_BYTES"),
+                default.fetch_bytes.min(cache_bytes),
+                1 << 20..=cache_bytes,
+            ),
+            object_bytes: reader.bytes(&name("OBJECT_BYTES"), object_bytes, 1 << 20..=1 << 32) as usize,
+            file_bytes: reader.bytes(&name("FILE_BYTES"), default.file_bytes as u64, 1 << 10..=64 << 20)
+                as usize,
             threads: reader.number(&name("THREADS"), default.threads as u64, 1..=256) as usize,
             allow_private: reader.with(
                 &name("PRIVATE"),
@@ -77,11 +99,8 @@ impl Settings {
             ),
             ..default
         };
-        let fetch_bytes = settings.fetch_bytes.min(settings.cache_bytes);
-        Arc::new(Self(analysis::Settings {
-            fetch_bytes,
-            ..settings
-        }))
+        let prefix = prefix.to_owned();
+        Arc::new(Self { bounds, prefix })
     }
 }
 
@@ -92,7 +111,7 @@ impl Make for Settings {
     }
 
     fn make(&self, _: &ServiceConfig, parts: Parts) -> Result<Arc<dyn Handler>, String> {
-        let settings = self.0.clone();
+        let settings = self.bounds.clone();
         let (analyzer, tables) = match parts.database {
             Some(database) => {
                 let index = PostgresIndex::new(database);
@@ -108,6 +127,7 @@ impl Make for Settings {
             analyzer,
             tables,
             made: OnceCell::new(),
+            prefix: self.prefix.clone(),
         }))
     }
 }
@@ -119,6 +139,8 @@ struct Analysis {
     tables: Option<PostgresIndex>,
     /// Whether its tables are there.
     made: OnceCell<()>,
+    /// How its settings begin.
+    prefix: String,
 }
 
 /// An event's data.
@@ -146,9 +168,10 @@ fn is_name(repository: &str) -> bool {
     repository.contains('/') && repository.split('/').all(part)
 }
 
-fn failure(error: &AnalysisError) -> Failure {
+/// Names the setting that is in the way as people know it, where it is one of theirs.
+fn failure(error: &AnalysisError, prefix: &str) -> Failure {
     let code = match error {
-        AnalysisError::Refused(_) => "refused",
+        AnalysisError::Refused(_) | AnalysisError::NotAllowed { .. } => "refused",
         AnalysisError::NotFound(_) => "not_found",
         AnalysisError::Fetch(_) => "fetch",
         AnalysisError::TooMuch { .. } => "too_much",
@@ -157,10 +180,18 @@ fn failure(error: &AnalysisError) -> Failure {
         AnalysisError::Cancelled => "cancelled",
         AnalysisError::Internal(_) => "internal",
     };
+    let named = error.setting().and_then(|setting| {
+        let of = |(theirs, ours): &(&str, &'static str)| (*theirs == setting).then_some(*ours);
+        NAMED.iter().find_map(of)
+    });
+    let detail = match named {
+        Some(name) => format!("{error}: {prefix}_{name}"),
+        None => error.to_string(),
+    };
     if error.is_transient() {
-        Failure::transient(code, error)
+        Failure::transient(code, detail)
     } else {
-        Failure::permanent(code, error)
+        Failure::permanent(code, detail)
     }
 }
 
@@ -177,13 +208,13 @@ impl Analysis {
         } else {
             Source::parse(&wanted.repository)
         };
-        let source = source.map_err(|error| failure(&error))?;
+        let source = source.map_err(|error| failure(&error, &self.prefix))?;
         let cancel = CancellationToken::new();
         let report = self
             .analyzer
             .analyze(&source, wanted.revision.as_deref(), &cancel, &|_| {})
             .await
-            .map_err(|error| failure(&error))?;
+            .map_err(|error| failure(&error, &self.prefix))?;
         let result = serde_json::to_value(&report).map_err(|error| Failure::permanent("report", error))?;
         Ok(Completion {
             code: if report.complete {
@@ -258,5 +289,9 @@ mod tests {
             assert_eq!(&*failure.reason().code, code, "{data}: {failure:?}");
             assert_eq!(matches!(failure, Failure::Permanent { .. }), permanent, "{data}");
         }
+        let outside = json!({"repository": "/etc"});
+        let failure = stage.handle(&event("analyze", &outside)).await.unwrap_err();
+        let said = &failure.reason().detail;
+        assert!(said.contains("WEIR_SERVICE_ANALYSIS_ROOTS"), "{said}");
     }
 }

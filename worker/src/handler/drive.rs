@@ -40,6 +40,7 @@ use wish::{Call, Wish};
 pub const KIND: Kind = Kind {
     name: "drive",
     url: "https://www.googleapis.com",
+    types: &["call", "file.get", "file.create", "changes"],
     concurrency: 10,
     timeout: Duration::from_secs(60),
     provider: Provider::Drive,
@@ -166,7 +167,7 @@ impl Drive {
 
     async fn make(&self, event: &Event, turn: &Turn) -> Outcome {
         match Wish::of(event)? {
-            None => Ok(Completion::new("nothing_to_do")),
+            None => Ok(Completion::nothing_to_do()),
             Some(Wish::Call(call)) => self.call(&call, event, turn).await,
             Some(Wish::Create(new)) => upload::create(self, event, &new, turn).await,
             Some(Wish::Changes(asked)) => changes::read(self, event, &asked, turn).await,
@@ -308,16 +309,9 @@ fn result(answer: &Answer) -> Value {
         _ => json!({
             "bytes": answer.body.len(),
             "sha256": hex::encode(Sha256::digest(&answer.body)),
-            // Longer answers are not read to their end.
-            "cut": answer.body.len() as u64 != length(answer),
+            "cut": answer.cut,
         }),
     }
-}
-
-fn length(answer: &Answer) -> u64 {
-    let told = answer.headers.get(header::CONTENT_LENGTH);
-    let told = told.and_then(|told| told.to_str().ok()?.parse().ok());
-    told.unwrap_or(answer.body.len() as u64)
 }
 
 /// The kind of a call for traces, ids left out.

@@ -9,6 +9,7 @@
 mod call;
 mod etags;
 mod query;
+mod types;
 mod writing;
 
 use std::sync::Arc;
@@ -36,10 +37,13 @@ use crate::quota::Turn;
 use call::{bad, describe, route};
 use etags::{Etags, Known};
 
+pub use types::WEBHOOKS;
+
 /// `github`, as workers know it. Comments and the like are found again by a mark.
 pub const KIND: Kind = Kind {
     name: "github",
     url: "https://api.github.com",
+    types: types::TYPES,
     concurrency: 20,
     timeout: Duration::from_secs(30),
     provider: Provider::Github,
@@ -144,7 +148,7 @@ impl Github {
             return query::one(self, event, turn).await;
         }
         let Some(call) = describe(event)? else {
-            return Ok(Completion::new("nothing_to_do"));
+            return Ok(Completion::nothing_to_do());
         };
         let method: Method = call.method.parse().map_err(|_| bad("method is none"))?;
         let base = &turn.upstream()?.base;

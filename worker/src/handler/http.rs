@@ -31,6 +31,7 @@ use crate::quota::Turn;
 pub const KIND: Kind = Kind {
     name: "http",
     url: "",
+    types: &[],
     concurrency: 50,
     timeout: Duration::from_secs(30),
     provider: Provider::Other,
@@ -43,6 +44,8 @@ pub const KIND: Kind = Kind {
 /// `_SECRET`: signs deliveries (`whsec_…`).
 struct Settings {
     key: Option<Vec<u8>>,
+    /// What the setting is called.
+    name: String,
 }
 
 impl Settings {
@@ -54,12 +57,17 @@ impl Settings {
         }
         Arc::new(Self {
             key: key.unwrap_or_default(),
+            name,
         })
     }
 }
 
 impl Make for Settings {
     fn make(&self, config: &ServiceConfig, parts: Parts) -> Result<Arc<dyn Handler>, String> {
+        if self.key.is_none() {
+            let (service, setting) = (&config.service, &self.name);
+            tracing::warn!(%service, "{setting} is missing: deliveries are not signed, and anybody could make them");
+        }
         Ok(Arc::new(Http {
             key: self.key.clone(),
             provider: config.provider,

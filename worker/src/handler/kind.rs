@@ -17,12 +17,18 @@ use crate::metrics::Metrics;
 use crate::outbound::Outbound;
 use crate::provider::Provider;
 
+/// The URL of a handler that makes no calls: nobody sets another, and nothing takes it out of service.
+pub const NO_URL: &str = "none:";
+
 /// A handler that ships.
 pub struct Kind {
     /// By which name the setting `_HANDLER` knows it, and the service that has it without that setting.
     pub name: &'static str,
     /// Where the API is unless the settings say otherwise; empty where they must say it.
     pub url: &'static str,
+    /// The event types that it does something with; one with `.*` at its end stands for itself without that, and for all
+    /// that go on behind the dot. Empty: it does something with any.
+    pub types: &'static [&'static str],
     /// Events in flight at once in one worker, unless the settings say otherwise.
     pub concurrency: u64,
     /// Longest time of an attempt, unless the settings say otherwise.
@@ -48,6 +54,11 @@ pub trait Make: Debug + Send + Sync {
     /// # Errors
     /// Settings that each are right and do not go together with what the machine has.
     fn make(&self, config: &ServiceConfig, parts: Parts) -> Result<Arc<dyn Handler>, String>;
+
+    /// Tells which settings do not go together with those that every service has.
+    fn check(&self, config: &ServiceConfig, reader: &mut Reader<'_>) {
+        let _ = (config, reader);
+    }
 
     /// Where its calls go beside the service's `_URL`.
     fn urls(&self) -> Vec<String> {
@@ -78,8 +89,23 @@ pub struct Parts {
     pub metrics: Metrics,
     /// The fleet's Postgres; `None` where nothing is recorded.
     pub database: Option<PgPool>,
+    /// How long dead letters are kept, which can be replayed until then.
+    pub dead_max_age: Duration,
     /// Tasks that end by themselves when nobody needs them any more; a worker waits for them before it exits.
     pub background: TaskTracker,
+}
+
+impl Kind {
+    /// Whether it does something with events of this type, as far as the type tells.
+    pub fn takes(&self, kind: &str) -> bool {
+        let fits = |known: &&str| match known.strip_suffix(".*") {
+            Some(known) => kind
+                .strip_prefix(known)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.')),
+            None => kind == *known,
+        };
+        self.types.is_empty() || self.types.iter().any(fits)
+    }
 }
 
 impl PartialEq for Kind {

@@ -24,7 +24,7 @@ use super::{Completion, Grouping, Handler, IDEMPOTENCY_KEY, Kind, Make, Outcome,
 use crate::config::ServiceConfig;
 use crate::effect::{Effect, Policy};
 use crate::limits::Limits;
-use crate::outbound::{Answer, Outbound, classify};
+use crate::outbound::{Answer, Outbound};
 use crate::provider::Provider;
 use crate::quota::Turn;
 use wish::Wish;
@@ -33,6 +33,15 @@ use wish::Wish;
 pub const KIND: Kind = Kind {
     name: "linear",
     url: "https://api.linear.app/graphql",
+    types: &[
+        "call",
+        "issue.create",
+        "comment.create",
+        "issue.update",
+        "Issue.*",
+        "Comment.*",
+        "Project.*",
+    ],
     concurrency: 15,
     timeout: Duration::from_secs(30),
     provider: Provider::Linear,
@@ -81,10 +90,11 @@ impl Linear {
 
     async fn make(&self, event: &Event, turn: &Turn) -> Outcome {
         let Some(wish) = self.wish(event)? else {
-            return Ok(Completion::new("nothing_to_do"));
+            return Ok(Completion::nothing_to_do());
         };
         let answer = self.ask(&wish.call.body(), Some(event), turn).await;
-        let part = read(answer, 1, turn)?.pop().unwrap_or_default();
+        let repeatable = wish.effect() == Effect::Repeatable;
+        let part = read(answer, 1, repeatable, turn)?.pop().unwrap_or_default();
         match answer::judge(&part) {
             Err(failure) if wish.creates.is_some() && answer::may_be_there(&failure) => {
                 let found = self.there(&[&wish], turn).await?;
@@ -117,7 +127,7 @@ impl Linear {
         turn: &Turn,
     ) -> Result<Vec<Option<Outcome>>, Failure> {
         let answer = self.ask(body, None, turn).await;
-        let parts = read(answer, wishes.len(), turn)?;
+        let parts = read(answer, wishes.len(), true, turn)?;
         let judged = |part: &Part| part.is_told().then(|| answer::judge(part));
         let mut outcomes: Vec<Option<Outcome>> = parts.iter().map(judged).collect();
         let refused = |(at, outcome): (usize, &Option<Outcome>)| {
@@ -147,7 +157,7 @@ impl Linear {
             several => merge(several),
         };
         let answer = self.ask(&body, None, turn).await;
-        let parts = read(answer, calls.len(), turn)?;
+        let parts = read(answer, calls.len(), true, turn)?;
         let found = wishes.iter().zip(&parts).map(|(wish, part)| {
             let thing = part.data.as_ref()?.values().next()?;
             (thing["id"].as_str()? == wish.creates.as_ref()?.id).then(|| Completion {
@@ -176,8 +186,14 @@ impl Linear {
     }
 }
 
-/// The parts of an answer to so many calls. Linear answers what is wrong with a request by 400, or by 200.
-fn read(answer: Result<Answer, Failure>, calls: usize, turn: &Turn) -> Result<Vec<Part>, Failure> {
+/// The parts of an answer to so many calls, which may be made again or not. Linear answers what is wrong with a request
+/// by 400, or by 200.
+fn read(
+    answer: Result<Answer, Failure>,
+    calls: usize,
+    repeatable: bool,
+    turn: &Turn,
+) -> Result<Vec<Part>, Failure> {
     let answer = answer?;
     let reading = turn.answered(&answer);
     let now = SystemTime::now();
@@ -190,8 +206,7 @@ fn read(answer: Result<Answer, Failure>, calls: usize, turn: &Turn) -> Result<Ve
         return Ok(parts);
     }
     judged?;
-    let detail = format!("no answer of GraphQL: {}", classify::excerpt(&answer));
-    Err(Failure::unknown("answer", detail))
+    Err(answer.unreadable("answer of GraphQL", repeatable))
 }
 
 impl Handler for Linear {

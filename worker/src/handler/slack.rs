@@ -32,6 +32,14 @@ use crate::quota::Turn;
 pub const KIND: Kind = Kind {
     name: "slack",
     url: "https://slack.com/api",
+    types: &[
+        "call",
+        respond::KIND,
+        "reaction_added",
+        "reaction_removed",
+        "message",
+        "app_mention",
+    ],
     concurrency: 10,
     timeout: Duration::from_secs(30),
     provider: Provider::Slack,
@@ -84,7 +92,7 @@ impl Slack {
             return respond::respond(self, event, turn).await;
         }
         let Some(call) = describe(event)? else {
-            return Ok(Completion::new("nothing_to_do"));
+            return Ok(Completion::nothing_to_do());
         };
         check::check(&call.method, &call.args)?;
         let args = writing::marked(&call, event, self.token.as_deref());

@@ -124,6 +124,7 @@ pub struct Stage {
     /// Its Redis, where it has one.
     pub redis: Option<Redis>,
     parts: Parts,
+    registry: Registry,
     urls: Vec<String>,
     provider: Provider,
     _dir: Option<Box<dyn Send + Sync>>,
@@ -182,12 +183,14 @@ impl Stage {
         let config = Config::read_for(&mut reader, &[kind]);
         let (config, _) = reader.finish(&crate::config::OWN, config).unwrap();
         let service = &config.services[0];
+        let mut registry = Registry::default();
         let parts = Parts {
             outbound: Outbound::new(4, false, config.egress(service)).unwrap(),
             redis: shared::connect::redis(redis_url).unwrap(),
             limiter: Limiter::new(shared::connect::redis(redis_url).unwrap(), "test", true),
-            metrics: Metrics::register(&mut Registry::default()),
+            metrics: Metrics::register(&mut registry),
             database: None,
+            dead_max_age: config.fleet.streams.dead_max_age,
             background: TaskTracker::new(),
         };
         let handler = service.own.make(service, parts.clone()).unwrap();
@@ -196,6 +199,7 @@ impl Stage {
             limits: Limits::new("{x}".into(), kind.charged_apart, service.limits.clone()),
             redis,
             parts,
+            registry,
             urls: service.urls.clone(),
             provider: service.provider,
             _dir: dir,
@@ -240,6 +244,13 @@ impl Stage {
         let lease = upstreams.choose(None, false).await.unwrap();
         let turn = quota.turn(None, Vec::new(), Duration::ZERO, false).await.unwrap();
         turn.to(lease.bound())
+    }
+
+    /// What it has counted, as it is scraped.
+    pub fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text
     }
 
     /// What becomes of an event.

@@ -89,6 +89,7 @@ mod tests {
             status: StatusCode::from_u16(status).unwrap(),
             headers,
             body: "why".into(),
+            cut: false,
         }
     }
 

@@ -4,11 +4,9 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use reqwest::Request;
 use shared::failure::Failure;
-use shared::telemetry::TRACE;
-use tracing::field::Empty;
 use tracing::{Instrument, Span};
 
-use super::{Answer, MAX_ANSWER, Outbound, broken, egress, redacted};
+use super::{Answer, MAX_ANSWER, Outbound, answered, broken, call_span, failed, oversized};
 
 /// An answer of which only the head is read. Dropped, the rest is not waited for.
 #[derive(Debug)]
@@ -29,46 +27,17 @@ impl Outbound {
     /// # Errors
     /// As [`call`](Self::call).
     pub async fn open(&self, request: Request, route: &str) -> Result<Flow, Failure> {
-        let span = tracing::info_span!(
-            target: TRACE,
-            "call",
-            otel.name = %format_args!("{} {route}", request.method()),
-            otel.kind = "client",
-            otel.status_code = Empty,
-            http.request.method = %request.method(),
-            url.full = %redacted(request.url()),
-            server.address = request.url().host_str(),
-            server.port = request.url().port_or_known_default(),
-            http.response.status_code = Empty,
-            error.type = Empty,
-        );
-        let opened = self.begin(request).instrument(span.clone()).await;
-        match opened {
-            Ok(response) => {
-                span.record("http.response.status_code", response.status().as_u16());
-                if !response.status().is_success() {
-                    span.record("otel.status_code", "ERROR");
-                }
-                Ok(Flow {
-                    status: response.status(),
-                    headers: response.headers().clone(),
-                    response,
-                    read: 0,
-                    span,
-                })
-            }
-            Err(failure) => {
-                told(&span, &failure);
-                Err(failure)
-            }
-        }
-    }
-
-    async fn begin(&self, request: Request) -> Result<reqwest::Response, Failure> {
-        self.egress
-            .check(request.url())
-            .map_err(|refused| Failure::permanent(egress::REFUSED, refused))?;
-        self.client.execute(request).await.map_err(|e| broken(&e))
+        let span = call_span(&request, route);
+        let response = self.begin(request).instrument(span.clone()).await;
+        let response = response.inspect_err(|failure| failed(&span, failure))?;
+        answered(&span, response.status());
+        Ok(Flow {
+            status: response.status(),
+            headers: response.headers().clone(),
+            response,
+            read: 0,
+            span,
+        })
     }
 }
 
@@ -84,12 +53,11 @@ impl Flow {
             self.read = self.read.saturating_add(chunk.len());
         }
         let chunk = if self.read > MAX_ANSWER {
-            let detail = format!("the answer has more than {MAX_ANSWER} bytes");
-            Err(Failure::permanent("oversized", detail))
+            Err(oversized())
         } else {
             chunk
         };
-        chunk.inspect_err(|failure| told(&self.span, failure))
+        chunk.inspect_err(|failure| failed(&self.span, failure))
     }
 
     /// The answer, read to its end.
@@ -105,11 +73,7 @@ impl Flow {
             status: self.status,
             headers: self.headers,
             body: body.into(),
+            cut: false,
         })
     }
-}
-
-fn told(span: &Span, failure: &Failure) {
-    span.record("otel.status_code", "ERROR");
-    span.record("error.type", &*failure.reason().code);
 }

@@ -25,6 +25,7 @@ fn raw_answer(status: u16, headers: &[(&str, Vec<u8>)], body: Bytes) -> Answer {
         status: StatusCode::from_u16(status).unwrap(),
         headers: map,
         body,
+        cut: false,
     }
 }
 

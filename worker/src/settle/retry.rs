@@ -12,6 +12,7 @@ use shared::telemetry::propagation::millis;
 
 use crate::claim;
 use crate::delivery::Delivery;
+use crate::handler::agent::money::OVER;
 use crate::outbound::upstreams::OUT_OF_SERVICE;
 use crate::pool::Pool;
 
@@ -44,7 +45,12 @@ pub(super) async fn keep(
         }
         // No turn is planned: whoever comes first when the upstream is back goes first.
         Why::PutOff(OUT_OF_SERVICE) => map.insert(headers::PUT_OFF, OUT_OF_SERVICE),
-        Why::PutOff(_) => map.insert(headers::PLANNED, millis(at).to_string()),
+        Why::PutOff(code) => {
+            if code == OVER {
+                map.insert(headers::PUT_OFF, OVER);
+            }
+            map.insert(headers::PLANNED, millis(at).to_string());
+        }
     }
     let (lane, tenant) = delivery.lane_and_tenant();
     let message = Scheduled {

@@ -39,6 +39,9 @@ pub(super) struct Columns<'r> {
     pub(super) subjects: Vec<&'r str>,
     pub(super) headers: Vec<String>,
     pub(super) payloads: Vec<&'r [u8]>,
+    /// None for a dead letter.
+    pub(super) child_ids: Vec<Option<&'r str>>,
+    pub(super) child_services: Vec<Option<&'r str>>,
 }
 
 impl<'r> Columns<'r> {
@@ -58,6 +61,9 @@ impl<'r> Columns<'r> {
             columns.subjects.push(&message.subject);
             columns.headers.push(message.headers_json());
             columns.payloads.push(&message.payload);
+            let (service, id) = message.child().unzip();
+            columns.child_ids.push(id);
+            columns.child_services.push(service);
         }
         columns
     }

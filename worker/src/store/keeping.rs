@@ -58,6 +58,10 @@ pub async fn tend(pool: &PgPool, keep: Keep) -> Result<(), sqlx::Error> {
         .bind(keep.rows.as_secs_f64())
         .execute(pool)
         .await?;
+    sqlx::query("DELETE FROM followed WHERE at < now() - $1 * interval '1 second'")
+        .bind(keep.rows.as_secs_f64())
+        .execute(pool)
+        .await?;
     sqlx::query("DELETE FROM suspects WHERE at < now() - interval '1 day'")
         .execute(pool)
         .await?;

@@ -146,6 +146,13 @@ async fn insert(pool: &PgPool, rows: &[Row]) -> Result<(), sqlx::Error> {
             FROM unnest($19::text[], $20::text[], $21::int[], $22::text[], $23::text[], $24::text[], $25::bytea[])
             AS t(event_id, service, part, rule, subject, headers, payload)
             WHERE NOT EXISTS (SELECT FROM follow_ups f WHERE f.event_id = t.event_id AND f.service = t.service)
+            ON CONFLICT DO NOTHING RETURNING event_id, service, part
+        ), kin AS (
+            INSERT INTO followed (event_id, service, rule, child_id, child_service)
+            SELECT event_id, service, rule, child_id, child_service
+            FROM unnest($19::text[], $20::text[], $21::int[], $22::text[], $26::text[], $27::text[])
+            AS t(event_id, service, part, rule, child_id, child_service)
+            JOIN owed USING (event_id, service, part) WHERE child_id IS NOT NULL
             ON CONFLICT DO NOTHING
         ) "
     );
@@ -202,7 +209,9 @@ async fn insert(pool: &PgPool, rows: &[Row]) -> Result<(), sqlx::Error> {
             .bind(owed.rules)
             .bind(owed.subjects)
             .bind(owed.headers)
-            .bind(owed.payloads);
+            .bind(owed.payloads)
+            .bind(owed.child_ids)
+            .bind(owed.child_services);
     }
     query.execute(pool).await?;
     Ok(())

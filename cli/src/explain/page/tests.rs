@@ -1,3 +1,6 @@
+use shared::dead_letter::Attempt;
+use shared::subject::{Lane, Service};
+
 use super::*;
 
 fn github() -> Service {
@@ -70,6 +73,7 @@ fn what_waits_for_its_time_says_which_and_hostile_text_is_escaped() {
         at: Some(1_900_000_000_000),
         out_of_service: false,
         planned: None,
+        budgets: None,
         attempts: 2,
         history: vec![attempt.clone()],
     };
@@ -87,6 +91,14 @@ fn what_waits_for_its_time_says_which_and_hostile_text_is_escaped() {
     assert!(
         put(&turn).starts_with("It waits for its turn at a limit of github, planned for 2030-"),
         "{turn:?}"
+    );
+    let budget = put(&Put {
+        budgets: Some(vec!["Of the day's budget nothing is left.".into()]),
+        ..turn.clone()
+    });
+    assert!(
+        budget.starts_with("It waits for a budget of github: ") && budget.ends_with("nothing is left."),
+        "{budget}"
     );
     let out = Put {
         out_of_service: true,
@@ -131,4 +143,60 @@ fn an_event_that_is_nowhere_says_how_far_was_looked() {
         "{said}"
     );
     assert!(said.contains("the results cannot be read"), "{said}");
+}
+
+#[test]
+fn a_letter_of_an_event_that_is_done_is_told() {
+    let letter = Buried {
+        service: github(),
+        sequence: 7,
+        code: "rule_loop".into(),
+        reason: "rule again on event e-1: \u{202e}too many".into(),
+        attempts: 0,
+        at: 0,
+        history: Vec::new(),
+    };
+    let said = buried(&letter, true);
+    assert!(
+        said.starts_with(
+            "github keeps a dead letter of it all the same: rule_loop: rule again on event e-1: \\u{202e}too many, "
+        ) && said.ends_with("`weir dlq replay 7`."),
+        "{said}"
+    );
+    let said = buried(&letter, false);
+    assert!(
+        said.starts_with("github has given it up: rule_loop: ") && said.contains(", after 0 attempts, "),
+        "{said}"
+    );
+    let done = Row {
+        service: "github".into(),
+        state: "done".into(),
+        attempts: 1,
+        code: "http_200".into(),
+        detail: String::new(),
+        result: None,
+        took_ms: 1,
+        worker: "w".into(),
+        trace_id: "0".into(),
+        accepted_ms: 0,
+        finished_ms: 0,
+    };
+    let report = Report {
+        rows: vec![done],
+        buried: vec![letter],
+        searched: vec![Searched {
+            stream: "WEIR_DEAD".into(),
+            looked_at: 8_192,
+            total: 20_000,
+            cut: true,
+        }],
+        ..Report::default()
+    };
+    let said = report.sentences();
+    assert_eq!((report.verdict(), said.len()), ("done", 3), "{said:?}");
+    assert!(said[1].contains("all the same"), "{said:?}");
+    assert!(
+        said[2].starts_with("Of 20000 dead letters only the newest 8192 "),
+        "{said:?}"
+    );
 }

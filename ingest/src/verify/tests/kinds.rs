@@ -335,6 +335,34 @@ fn gitlab() {
             "{name}: {given:?} {signature:?}"
         );
     }
+    // Vouched for in the other way than the source knows: that is said, and nothing of the secrets.
+    for (scheme, given, signature, hint) in [
+        (&token, None, Some(&right), "has no signing token"),
+        (&token, Some("other"), Some(&right), "has no signing token"),
+        (&token, Some("other"), None, ""),
+        (&signed, Some("new"), None, "has signing tokens (whsec_...) alone"),
+        (
+            &signed,
+            Some("other"),
+            None,
+            "has signing tokens (whsec_...) alone",
+        ),
+        (&signed, None, None, ""),
+        (&both, Some("other"), Some(&wrong), ""),
+        (&both, Some("other"), None, ""),
+    ] {
+        let sent = sent(given, signature.map(String::as_str));
+        let sent = headers(sent.iter().map(|(name, value)| (*name, &**value)));
+        let body = Bytes::from_static(BODY.as_bytes());
+        let told = verify(scheme, &sent, body, Duration::from_secs(NOW)).unwrap_err();
+        assert!(told.detail.contains(hint), "{}", told.detail);
+        assert_eq!(
+            hint.is_empty(),
+            !told.detail.contains("_SECRETS"),
+            "{}",
+            told.detail
+        );
+    }
     let sent = sent(None, Some(&right));
     let sent: Vec<_> = sent.iter().map(|(name, value)| (*name, &**value)).collect();
     assert_eq!(said(&both, &sent, BODY, NOW + 300), Ok(()));

@@ -13,9 +13,10 @@ fn said(question: &Question) -> (String, bool) {
         .last
         .rsplit_once("[[say:")
         .and_then(|(_, rest)| Some(rest.split_once("]]")?.0));
-    let mut text = match wish {
-        Some(text) => text.to_owned(),
-        None => format!("{} says {:016x}.", question.model, fingerprint(&question.text)),
+    let mut text = match (wish, &question.says) {
+        (Some(text), _) => text.to_owned(),
+        (None, Some(text)) => text.clone(),
+        (None, None) => format!("{} says {:016x}.", question.model, fingerprint(&question.text)),
     };
     if let Some(at) = question
         .stop

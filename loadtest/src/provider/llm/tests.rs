@@ -24,14 +24,18 @@ fn plain(api: Api, text: &str) -> Value {
 const ALL: [Api; 3] = [Api::Openai, Api::Anthropic, Api::Xai];
 
 fn served(api: Api, body: &Value) -> Reply {
+    served_by(&LlmLimits::default(), api, body)
+}
+
+fn served_by(makers: &LlmLimits, api: Api, body: &Value) -> Reply {
     let ask = question(api, body);
-    assert!(refuse_wrong(api, &ask).is_none());
+    assert!(refuse_wrong(makers, api, &ask).is_none());
     let now = Clock::new(0).now();
     let mut limits = Limits::new(std::time::Duration::ZERO);
     let admission = limits
-        .admit(now.since_start, &demands(&LlmLimits::default(), api, &ask))
+        .admit(now.since_start, &demands(makers, api, &ask))
         .unwrap();
-    serve(api, &ask, &admission, now)
+    serve(makers, api, &ask, &admission, now)
 }
 
 fn text(api: Api, reply: &Reply) -> String {
@@ -50,6 +54,15 @@ fn the_same_question_has_the_same_answer_and_wishes_are_heard() {
         assert_eq!(of("a"), of("a"));
         assert_ne!(of("a"), of("b"));
         assert_eq!(of("hm [[say:GOOD]]"), "GOOD");
+        let makers = LlmLimits {
+            says: Some("Always this.".into()),
+            ..LlmLimits::default()
+        };
+        let of = |question: &str| text(api, &served_by(&makers, api, &plain(api, question)));
+        assert_eq!(
+            (of("a"), of("[[say:GOOD]]")),
+            ("Always this.".into(), "GOOD".into())
+        );
         let reply = served(api, &plain(api, "a"));
         let header = if api == Api::Anthropic {
             "anthropic-ratelimit-requests-remaining"
@@ -100,8 +113,9 @@ fn streams_have_the_text_of_the_whole_answer_and_its_use() {
 #[test]
 fn what_is_wrong_is_refused_as_the_makers_do() {
     for api in ALL {
-        let status =
-            |body: &Value| refuse_wrong(api, &question(api, body)).map(|reply| reply.status.as_u16());
+        let status = |body: &Value| {
+            refuse_wrong(&LlmLimits::default(), api, &question(api, body)).map(|reply| reply.status.as_u16())
+        };
         assert_eq!(status(&plain(api, "a")), None);
         assert_eq!(status(&json!({"model": "m"})), Some(400));
         assert_eq!(status(&json!({"messages": []})), Some(400));
@@ -111,9 +125,15 @@ fn what_is_wrong_is_refused_as_the_makers_do() {
         let policy = if api == Api::Xai { 403 } else { 400 };
         assert_eq!(status(&plain(api, "[[refuse]]")), Some(policy));
         let stranger = ask(Method::POST, "/v1", &[], &plain(api, "a").to_string());
-        assert_eq!(refuse_wrong(api, &stranger).unwrap().status.as_u16(), 401);
+        assert_eq!(
+            refuse_wrong(&LlmLimits::default(), api, &stranger)
+                .unwrap()
+                .status
+                .as_u16(),
+            401
+        );
     }
     let mut old = plain(Api::Openai, "a");
     old["max_tokens"] = json!(9);
-    assert!(refuse_wrong(Api::Openai, &question(Api::Openai, &old)).is_some());
+    assert!(refuse_wrong(&LlmLimits::default(), Api::Openai, &question(Api::Openai, &old)).is_some());
 }

@@ -124,8 +124,24 @@ fn line_breaks_are_for_lists_and_secrets() {
 
 #[test]
 fn files_are_bounded_and_checked_like_variables() {
+    let scratch = tempfile::tempdir().unwrap();
+    let place = |name: &str| scratch.path().join(name).to_str().unwrap().to_owned();
+    let (fifo, long, link) = (&*place("fifo"), &*place("long"), &*place("link"));
+    // Nobody writes into it.
+    let made = std::process::Command::new("mkfifo").arg(fifo).status();
+    assert!(made.unwrap().success());
+    std::fs::write(long, vec![b'a'; MAX_BYTES + 1]).unwrap();
+    std::os::unix::fs::symlink(long, link).unwrap();
     for (path, says) in [
-        ("/dev/zero", "WEIR_A_FILE has more than 262144 bytes"),
+        (
+            "/dev/zero",
+            "WEIR_A_FILE names \"/dev/zero\", which cannot be read: no regular file",
+        ),
+        (
+            fifo,
+            &format!("WEIR_A_FILE names {fifo:?}, which cannot be read: no regular file"),
+        ),
+        (link, "WEIR_A_FILE has more than 262144 bytes"),
         ("/", "WEIR_A_FILE names \"/\", which cannot be read"),
         (
             "/no\nsuch",

@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use redis::aio::ConnectionManager;
 use shared::failure::Failure;
+use shared::limiter::live;
 use shared::subject::Service;
 
-use super::money::{Nano, show};
+use super::money::{Nano, OVER, show};
 
 static SPEND: LazyLock<redis::Script> = LazyLock::new(|| redis::Script::new(include_str!("spend.lua")));
 
-/// The code of an event that would spend too much.
-pub(super) const OVER: &str = "over_budget";
 /// How long an event waits whose budget nobody can ask for.
 const AWAY: Duration = Duration::from_secs(5);
 
@@ -105,12 +104,23 @@ impl Budget {
         }
     }
 
+    /// As it is told to people; `None` where nothing bounds a day.
+    pub(super) fn in_force(&self) -> Option<live::Budget> {
+        let Bounds { tenant, day, .. } = self.bounds;
+        let tag = self.tag();
+        day.or(tenant).map(|_| live::Budget { tag, day, tenant })
+    }
+
+    fn tag(&self) -> String {
+        format!("weir:{{{}:spend}}", self.service)
+    }
+
     async fn count(&self, tenant: &str, sum: i64, day: i64) -> Result<(i64, i64, i64), redis::RedisError> {
         let bound = |bound: Option<Nano>| bound.map_or(-1, |bound| bound as i64);
-        let service = format!("weir:{{{}:spend}}:day", self.service);
+        let tag = self.tag();
         SPEND
-            .key(&service)
-            .key(format!("weir:{{{}:spend}}:tenant:{tenant}", self.service))
+            .key(format!("{tag}:day"))
+            .key(format!("{tag}:tenant:{tenant}"))
             .arg(sum)
             .arg(day)
             .arg(bound(self.bounds.day))

@@ -16,11 +16,12 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 use super::ask::Request;
-use super::budget::{Budget, OVER};
+use super::budget::{Budget, Reserved};
 use super::cache::{Cache, Lock, Question};
 use super::kept::{Kept, Shelf};
 use super::metrics::AgentMetrics;
-use super::model::{Model, PATIENCE, Said, Unsaid, at_most};
+use super::model::{Model, PATIENCE, Said, Unsaid};
+use super::money::{Nano, OVER};
 use super::protocol::{Finish, NO_MONEY};
 use super::work::Work;
 use crate::outbound::Outbound;
@@ -121,7 +122,7 @@ impl Desk {
                         ..kept
                     };
                     self.metrics.reused(self.service.as_str(), "flight");
-                    self.shelf.keep(&work.event, step, &kept).await;
+                    self.shelf.keep(&work.event, step, &kept, None).await;
                     work.use_of(&kept, false);
                     return Ok(kept);
                 }
@@ -167,7 +168,7 @@ impl Desk {
     /// The answer from where the fleet has it, or for money.
     async fn fetch(
         &self,
-        work: &Work,
+        work: &Arc<Work>,
         step: &str,
         request: &Request,
         model: &Model,
@@ -225,11 +226,7 @@ impl Desk {
     ) -> Result<Option<Kept>, Failure> {
         if !shares {
             let kept = self.shelf.of(&work.event).await?.remove(step);
-            return Ok(kept.map(|kept| {
-                // It belongs to the event's cost, which was summed up before.
-                work.settle(0, kept.cost);
-                Kept { reused: true, ..kept }
-            }));
+            return Ok(kept.map(|kept| Kept { reused: true, ..kept }));
         }
         let Some(found) = self.cache.get(question).await else {
             return Ok(None);
@@ -240,37 +237,37 @@ impl Desk {
             ..found
         };
         self.metrics.reused(self.service.as_str(), "cache");
-        self.shelf.keep(&work.event, step, &kept).await;
+        self.shelf.keep(&work.event, step, &kept, None).await;
         Ok(Some(kept))
     }
 
     /// Makes the call, and keeps its answer before anybody goes on with it.
-    async fn pay(&self, work: &Work, step: &str, request: &Request, model: &Model) -> Result<Kept, Failure> {
+    async fn pay(
+        &self,
+        work: &Arc<Work>,
+        step: &str,
+        request: &Request,
+        model: &Model,
+    ) -> Result<Kept, Failure> {
         let service = self.service.as_str();
-        let most = model.price.of(at_most(request));
-        let over = |failure: &Failure| {
+        let letter = model.letter(request);
+        let most = model.price.of(letter.most);
+        let call = format!("{step}/{:016x}", rand::random::<u64>());
+        let reserved = self.reserve(work, &call, most).await.inspect_err(|failure| {
             if failure.reason().code == OVER {
                 self.metrics.over(service);
             }
-        };
-        work.reserve(most, self.budget.bounds.event).inspect_err(over)?;
-        let reserved = self
-            .budget
-            .reserve(&work.tenant, most)
-            .await
-            .inspect_err(|failure| {
-                work.settle(most, 0);
-                over(failure);
-            })?;
+        })?;
         let key = format!("{}/{step}", work.event);
-        let said = model.ask(&self.outbound, request, &key, self.longest).await;
+        let said = model
+            .ask(&self.outbound, request, &letter, &key, self.longest)
+            .await;
         let said = said.and_then(|said| usable(said, request));
         let usage = match &said {
             Ok(said) => Some(said.usage),
             Err(unsaid) => unsaid.usage,
         };
         let cost = usage.map_or(0, |usage| model.price.of(usage));
-        work.settle(most, cost);
         let outcome = said
             .as_ref()
             .map_or_else(|unsaid| unsaid.failure.class(), |_| "answered");
@@ -288,17 +285,38 @@ impl Desk {
                     price: model.price.version.clone(),
                     reused: false,
                 };
-                self.shelf.keep(&work.event, step, &kept).await;
+                work.purse.keep(&call, step, &kept).await;
                 failpoint::hit("agent.kept");
                 Ok(kept)
             }
-            Err(unsaid) => Err(unsaid.failure),
+            Err(unsaid) => {
+                work.purse.settle(&call, most, cost).await;
+                Err(unsaid.failure)
+            }
         };
         if let Some(usage) = usage {
             self.metrics.paid(service, &model.name, usage, cost);
         }
         self.budget.settle(&work.tenant, reserved, cost).await;
         kept
+    }
+
+    /// Reserves what a call may cost, of the event's budget and of the day's.
+    async fn reserve(&self, work: &Arc<Work>, call: &str, most: Nano) -> Result<Reserved, Failure> {
+        if let Err(failure) = work.purse.reserve(call, most).await {
+            if failure.reason().code != OVER {
+                // It may be reserved all the same. Who takes it back waits for Postgres, which the event need not.
+                let (work, call) = (Arc::clone(work), call.to_owned());
+                self.tasks
+                    .spawn(async move { work.purse.settle(&call, most, 0).await });
+            }
+            return Err(failure);
+        }
+        let reserved = self.budget.reserve(&work.tenant, most).await;
+        if reserved.is_err() {
+            work.purse.settle(call, most, 0).await;
+        }
+        reserved
     }
 }
 

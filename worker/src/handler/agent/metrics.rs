@@ -15,6 +15,8 @@ pub const TOKENS: &str = "weir_worker_agent_tokens";
 pub const COST: &str = "weir_worker_agent_cost_nanodollars";
 /// Answers that were not paid for, by service and where they were: event, cache, flight.
 pub const REUSED: &str = "weir_worker_agent_answers_reused";
+/// Calls whose maker told of more than they can have used, by service and model.
+pub const DOUBTED: &str = "weir_worker_agent_usage_doubted";
 /// Calls that a budget did not allow, by service.
 pub const OVER_BUDGET: &str = "weir_worker_agent_over_budget";
 
@@ -55,6 +57,7 @@ pub struct AgentMetrics {
     calls: Family<CallLabel, Counter>,
     tokens: Family<TokenLabel, Counter>,
     cost: Family<Label, Counter>,
+    doubted: Family<Label, Counter>,
     reused: Family<ReuseLabel, Counter>,
     over: Family<ServiceLabel, Counter>,
 }
@@ -74,6 +77,11 @@ impl AgentMetrics {
             REUSED,
             "Answers that were not paid for again",
             metrics.reused.clone(),
+        );
+        registry.register(
+            DOUBTED,
+            "Calls whose maker told of more than they can have used",
+            metrics.doubted.clone(),
         );
         registry.register(
             OVER_BUDGET,
@@ -110,6 +118,12 @@ impl AgentMetrics {
         }
         let (service, model) = (service.to_owned(), model.to_owned());
         self.cost.get_or_create(&Label { service, model }).inc_by(cost);
+    }
+
+    /// Where it is counted that a maker tells of more than its call can have used.
+    pub fn doubted(&self, service: &str, model: &str) -> Counter {
+        let (service, model) = (service.to_owned(), model.to_owned());
+        self.doubted.get_or_create(&Label { service, model }).clone()
     }
 
     /// An answer was there already.

@@ -3,20 +3,25 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use bytes::Bytes;
 use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use prometheus_client::metrics::counter::Counter;
 use reqwest::Url;
+use shared::config::reader::without_password;
 use shared::failure::Failure;
+use shared::limiter::live::{self, InForce};
 use shared::limiter::{Charge, Rule};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::ask::Request;
 use super::health::Health;
-use super::money::{Price, Usage, tokens_of};
+use super::money::{Price, Usage, most_tokens_of, tokens_of};
 use super::protocol::{Finish, Gather, Protocol, Trouble};
 use super::sse;
 use crate::handler::IDEMPOTENCY_KEY;
-use crate::limits::Limits;
+use crate::limits::{Limits, Set};
 use crate::outbound::flow::Flow;
 use crate::outbound::{Answer, Outbound};
 use crate::outcome::OWN_LIMIT;
@@ -50,6 +55,8 @@ pub(super) struct Model {
     pub(super) parallel: Arc<Semaphore>,
     /// When the next of those that wait for `requests` may expect its turn.
     pub(super) next: Mutex<Option<Instant>>,
+    /// Calls of which its maker has told more than they can have used.
+    pub(super) doubted: Counter,
 }
 
 /// A model's answer.
@@ -77,28 +84,54 @@ impl From<Failure> for Unsaid {
     }
 }
 
-/// The most that a question is taken to use.
-pub(super) fn at_most(request: &Request) -> Usage {
-    Usage {
-        input: tokens_of(request.bytes()) + 8 * (request.messages.len() as u64 + 1),
-        cached: 0,
-        output: request.max_tokens.into(),
-        estimated: true,
-    }
+/// A question as it goes out.
+#[derive(Debug)]
+pub(super) struct Letter {
+    body: Bytes,
+    /// The most that it can use.
+    pub(super) most: Usage,
 }
 
 impl Model {
-    /// What is reserved of each limit in tokens. Anthropic counts what is written only, the others what may be.
-    fn charges(&self, request: &Request) -> Vec<Charge> {
-        let most = at_most(request);
+    /// Which it is, and the limits that each of its calls falls under.
+    pub(super) fn in_force(&self) -> live::Model {
+        let limit = |(name, Set { rule, shadow })| {
+            let apart = false;
+            (name, InForce { rule, shadow, apart })
+        };
+        live::Model {
+            id: format!("{}:{}", self.protocol.as_str(), self.id),
+            url: without_password(&self.base),
+            tag: self.limits.tag().to_owned(),
+            provider: self.protocol.provider().as_str().to_owned(),
+            limits: self.limits.table().into_iter().map(limit).collect(),
+        }
+    }
+
+    /// A question in its maker's words.
+    pub(super) fn letter(&self, request: &Request) -> Letter {
+        let body = Bytes::from(self.protocol.body(&self.id, request).to_string());
+        let most = Usage {
+            input: most_tokens_of(body.len()),
+            cached: 0,
+            output: request.max_tokens.into(),
+            estimated: true,
+        };
+        Letter { body, most }
+    }
+
+    /// What is reserved of each limit in tokens: what is usual, which the answer corrects. Anthropic counts what is written
+    /// only, the others what may be.
+    fn charges(&self, request: &Request, letter: &Letter) -> Vec<Charge> {
+        let (read, write) = (tokens_of(letter.body.len()), u64::from(request.max_tokens));
         let small = |tokens: u64| u32::try_from(tokens).unwrap_or(u32::MAX);
         let written = self
             .limits
             .estimate("output-tokens", FIRST_GUESS)
             .min(request.max_tokens);
         let costs = [
-            ("tokens", small(most.input + most.output)),
-            ("input-tokens", small(most.input)),
+            ("tokens", small(read + write)),
+            ("input-tokens", small(read)),
             ("output-tokens", written),
         ];
         let charge = |(name, cost)| self.limits.charge(name, cost);
@@ -110,6 +143,7 @@ impl Model {
         &self,
         outbound: &Outbound,
         request: &Request,
+        letter: &Letter,
         key: &str,
         longest: Duration,
     ) -> Result<Said, Unsaid> {
@@ -126,11 +160,11 @@ impl Model {
         };
         let permit = timeout(PATIENCE, self.parallel.acquire()).await;
         let _permit = permit.map_err(|_| busy())?.map_err(|_| busy())?;
-        let turn = self.turn(request).await?;
-        let called = timeout(longest, self.call(outbound, request, key, &turn)).await;
+        let turn = self.turn(self.charges(request, letter)).await?;
+        let called = timeout(longest, self.call(outbound, request, letter, key, &turn)).await;
         let called = called.unwrap_or_else(|_| {
             let failure = Failure::unknown("timeout", format!("no answer within {longest:?}"));
-            let usage = Some(at_most(request));
+            let usage = Some(letter.most);
             Err(Unsaid { failure, usage })
         });
         pass.tell(
@@ -141,9 +175,9 @@ impl Model {
         called
     }
 
-    async fn turn(&self, request: &Request) -> Result<Turn, Failure> {
+    async fn turn(&self, charges: Vec<Charge>) -> Result<Turn, Failure> {
         // Whoever comes back has waited for its turn, and whoever is new takes its place behind the others below.
-        let turn = self.quota.turn(None, self.charges(request), PATIENCE, true).await;
+        let turn = self.quota.turn(None, charges, PATIENCE, true).await;
         turn.map_err(|wait| {
             Failure::throttled(
                 OWN_LIMIT,
@@ -168,15 +202,16 @@ impl Model {
         &self,
         outbound: &Outbound,
         request: &Request,
+        letter: &Letter,
         key: &str,
         turn: &Turn,
     ) -> Result<Said, Unsaid> {
-        let body = self.protocol.body(&self.id, request);
         let question = outbound
             .client()
             .post(self.url.clone())
             .header(IDEMPOTENCY_KEY, key)
-            .json(&body);
+            .header(CONTENT_TYPE, "application/json")
+            .body(letter.body.clone());
         let question = self.protocol.authorized(question, self.token.as_deref()).build();
         let question = question.map_err(|e| Failure::permanent("request", e))?;
         let mut flow = outbound
@@ -185,7 +220,7 @@ impl Model {
             .map_err(|failure| {
                 // Nobody knows whether a question that was sent is being answered.
                 let sent = matches!(failure, Failure::Transient { unknown: true, .. });
-                let usage = sent.then(|| at_most(request));
+                let usage = sent.then_some(letter.most);
                 Unsaid { failure, usage }
             })?;
         if flow.status != StatusCode::OK {
@@ -194,14 +229,14 @@ impl Model {
         }
         let mut gather = Gather::default();
         let read = self.read(&mut flow, request, &mut gather).await;
-        let usage = gather.usage();
+        let usage = gather.usage().map(|usage| self.believed(usage, letter.most));
         let told = usage.map_or_else(String::new, |usage| self.protocol.told(usage).to_string());
         let head = |body: String| Answer {
             status: flow.status,
             headers: flow.headers.clone(),
             body: body.into(),
+            cut: false,
         };
-        let spent = usage.unwrap_or_else(|| gather.reckoned(at_most(request).input));
         let finish = match read {
             Ok(early) => {
                 turn.answered(&head(told));
@@ -221,6 +256,10 @@ impl Model {
                 Err(failure)
             }
         };
+        let spent = usage.unwrap_or_else(|| {
+            let reckoned = gather.reckoned(letter.most, finish.is_ok());
+            self.believed(reckoned, letter.most)
+        });
         match finish {
             Ok(finish) => Ok(Said {
                 usage: spent,
@@ -262,6 +301,21 @@ impl Model {
             }
         }
         Ok(false)
+    }
+
+    /// What a maker tells, as far as it can be true: one false figure must not use up a budget or a limit.
+    fn believed(&self, told: Usage, most: Usage) -> Usage {
+        let believed = told.within(most);
+        if (believed.input, believed.cached, believed.output) != (told.input, told.cached, told.output) {
+            tracing::warn!(
+                model = self.name,
+                ?told,
+                ?believed,
+                "its maker tells of more than a call can have used"
+            );
+            self.doubted.inc();
+        }
+        believed
     }
 
     fn refused(&self, answer: &Answer, turn: &Turn) -> Failure {

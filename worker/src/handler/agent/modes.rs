@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use shared::failure::Failure;
 
 use super::ask::{Ask, Join, Message, Mode, Request, Role};
-use super::budget::OVER;
 use super::desk::{Desk, most_telling};
 use super::kept::Kept;
 use super::model::Model;
+use super::money::OVER;
 use super::work::Work;
 
 /// The word with which a critic ends the rounds.

@@ -11,6 +11,9 @@ pub type Nano = u64;
 /// The largest sum that settings may name: nine million dollars, which a script in Redis still counts exactly.
 pub const MOST: Nano = 9_000_000_000_000_000;
 
+/// The code of an event that would spend too much.
+pub const OVER: &str = "over_budget";
+
 /// Tokens that a price is for.
 const MILLION: u128 = 1_000_000;
 
@@ -40,12 +43,38 @@ impl Usage {
             estimated: self.estimated || other.estimated,
         }
     }
+
+    /// As much of it as a call can have used that could use `most`: whoever tells of more is not believed.
+    #[must_use]
+    pub fn within(self, most: Self) -> Self {
+        let read = most.input.saturating_add(most.cached);
+        let cached = self.cached.min(read);
+        let (input, output) = (self.input.min(read - cached), self.output.min(most.output));
+        let believed = (input, cached, output) == (self.input, self.cached, self.output);
+        Self {
+            input,
+            cached,
+            output,
+            estimated: self.estimated || !believed,
+        }
+    }
 }
 
-/// Tokens that so many bytes of text come to, at most in the usual case: four bytes a token is what OpenAI's
-/// documentation says of English text; a tenth more to be on the safe side.
+/// Tokens that so many bytes of text usually come to: four bytes a token is what OpenAI's documentation says of English
+/// text; a tenth more to be on the safe side. Too few for dense text; see [`most_tokens_of`].
 pub fn tokens_of(bytes: usize) -> u64 {
     (bytes as u64).saturating_mul(11).div_ceil(40)
+}
+
+/// What makers add to a question, in tokens: the frame of a conversation, how an answer of a schema is to look. The most
+/// that one of them documents is 346 (Anthropic, of tools); the frame of a message is less than its JSON.
+const ADDED: u64 = 512;
+
+/// The most tokens that a question of so many bytes can come to, its JSON included. Byte-level BPE begins with a token a
+/// byte and only ever joins them («the token sequence is shorter than the bytes», says OpenAI's tiktoken), and pieces that
+/// fall back on bytes end there: no text, whatever its language, has more.
+pub fn most_tokens_of(bytes: usize) -> u64 {
+    (bytes as u64).saturating_add(ADDED)
 }
 
 /// What a model costs.
@@ -101,6 +130,9 @@ impl FromStr for Price {
         }
         let missing = |what: &str| format!("says no {what}: write in 0.25, out 2, version 2026-11");
         let input = input.ok_or_else(|| missing("in"))?;
+        if cached.is_some_and(|cached| cached > input) {
+            return Err("says that what is cached costs more than what is not".into());
+        }
         Ok(Self {
             input,
             cached: cached.unwrap_or(input),
@@ -216,6 +248,7 @@ mod tests {
             "in 0.25, out 2",
             "in x, out 2, version a",
             "in 1, in 1, out 2, version a",
+            "in 1, cached 2, out 2, version a",
             "in 1, out 2, version a b",
             "in 1, out 2, version a, tax 3",
         ] {

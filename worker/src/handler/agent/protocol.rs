@@ -20,6 +20,8 @@ use crate::provider::{Provider, Reading};
 
 /// Longest answer, in bytes: the most tokens that can be asked for are about half of it.
 pub(super) const MAX_TEXT: usize = 1024 * 1024;
+/// What is kept of a model's own name for itself, in bytes.
+const MAX_NAME: usize = 128;
 /// The code of an answer that the maker's policy refuses.
 pub(super) const POLICY: &str = "content_policy";
 /// The code of a credential that has no money left.
@@ -283,6 +285,13 @@ fn policy(protocol: Protocol, answer: &Answer) -> Option<Failure> {
 }
 
 impl Gather {
+    /// Takes in what the model calls itself.
+    fn call(&mut self, name: &Value) {
+        if let Some(name) = name.as_str() {
+            name[..name.floor_char_boundary(MAX_NAME)].clone_into(&mut self.exact);
+        }
+    }
+
     fn check(&self) -> Result<(), Trouble> {
         if self.text.len() > MAX_TEXT {
             return Err(Trouble::TooLong);
@@ -329,13 +338,20 @@ impl Gather {
         })
     }
 
-    /// The use by now as far as it can be reckoned, with `input` as what the question was reckoned at.
-    pub(super) fn reckoned(&self, input: u64) -> Usage {
-        let written = super::money::tokens_of(self.text.len());
+    /// The most that may have been used by now, where the maker has not told: `most` is what the question can use at all.
+    /// Of an answer that is `here` it is known how long it is; nobody knows how long one would have become that broke off.
+    pub(super) fn reckoned(&self, most: Usage, here: bool) -> Usage {
+        // What was cut off the text was written.
+        let written = self.searched.max(self.text.len()) as u64;
+        let output = if here {
+            written.min(most.output)
+        } else {
+            most.output
+        };
         Usage {
-            input: self.input.unwrap_or(input),
+            input: self.input.unwrap_or(most.input),
             cached: self.cached,
-            output: self.output.unwrap_or(0).max(written),
+            output: self.output.unwrap_or(0).max(output),
             estimated: true,
         }
     }
@@ -358,19 +374,6 @@ impl Gather {
             )),
             None => Err(Failure::unknown("cut_answer", "the answer has no end")),
         }
-    }
-}
-
-/// A whole number of tokens.
-fn count(value: &Value) -> Result<Option<u64>, Trouble> {
-    /// No answer has more.
-    const MOST: u64 = 1_000_000_000;
-    match value {
-        Value::Null => Ok(None),
-        value => match value.as_u64() {
-            Some(count) if count <= MOST => Ok(Some(count)),
-            _ => Err(Trouble::Malformed(format!("{value} is no number of tokens"))),
-        },
     }
 }
 

@@ -1,5 +1,7 @@
 //! The settings of a service of models: which, where, at what price, under which limits and budgets.
 
+mod token;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -7,13 +9,14 @@ use std::time::{Duration, Instant};
 use reqwest::Url;
 use sha2::{Digest, Sha256};
 use shared::config::Reader;
+use shared::config::reader::without_password;
 use tokio::sync::Semaphore;
 
 use super::ask::MAX_MODELS;
 use super::budget::{Bounds, Budget, Over};
 use super::cache::Cache;
 use super::health::Health;
-use super::kept::Shelf;
+use super::kept::{Shelf, WAITS};
 use super::model::{APART, Model};
 use super::money::{Nano, Price, dollars, show};
 use super::protocol::Protocol;
@@ -23,6 +26,7 @@ use crate::config::limits as limits_config;
 use crate::handler::{Handler, Make, Parts};
 use crate::limits::{Limits, Table};
 use crate::quota;
+use token::{Token, host};
 
 /// Longest time that answers are shared.
 const LONGEST_CACHE: Duration = Duration::from_secs(30 * 86_400);
@@ -44,7 +48,7 @@ struct ModelSettings {
     protocol: Protocol,
     id: String,
     url: Option<String>,
-    token: Option<String>,
+    token: Token,
     price: Option<Price>,
     limits: Table,
 }
@@ -149,7 +153,11 @@ impl ModelSettings {
             &setting("URL"),
             None,
             |text| base(text).map(Some),
-            |url| url.clone().unwrap_or_default(),
+            |url| {
+                // Those of OpenAI's are at the service's URL.
+                let theirs = protocol.url().filter(|_| protocol != Protocol::Openai);
+                url.as_deref().or(theirs).unwrap_or_default().to_owned()
+            },
         );
         if url.is_none() && protocol == Protocol::Compatible && !reader.has_problem(&own) && !id.is_empty() {
             reader.problem(
@@ -173,7 +181,7 @@ impl ModelSettings {
         Self {
             // Nothing is booked ahead: a call is long, and the time between two of them too.
             limits: limits_config::read(reader, &own, protocol.provider(), Duration::ZERO),
-            token: reader.secret_line(&setting("TOKEN")),
+            token: reader.with(&setting("TOKEN"), Token::Service, Token::read, Token::show),
             price: price_of,
             name,
             protocol,
@@ -243,6 +251,27 @@ fn sum(reader: &mut Reader<'_>, name: &str) -> Option<Nano> {
 }
 
 impl Make for Settings {
+    /// A service's token is for the host of the service's URL, and goes to no other.
+    fn check(&self, config: &ServiceConfig, reader: &mut Reader<'_>) {
+        let (Some(service), true) = (config.urls.first(), config.token.is_some()) else {
+            return;
+        };
+        for model in self.models.iter().filter(|model| model.token == Token::Service) {
+            let Some(base) = model.base(Some(config)) else {
+                continue;
+            };
+            if host(&base) != host(service) {
+                let prefix = &self.prefix;
+                let what = format!(
+                    "is missing: {prefix}_TOKEN is for {}, and {} is at {base}; none for no token",
+                    without_password(service),
+                    model.name
+                );
+                reader.problem(&format!("{}_TOKEN", model_prefix(prefix, &model.name)), what);
+            }
+        }
+    }
+
     /// Each model has a URL of its own.
     fn calls_its_url(&self) -> bool {
         false
@@ -267,8 +296,12 @@ impl Make for Settings {
                 .map_err(|e| format!("{own}_URL: {e}"))?;
             let gate = gates.entry((set.protocol, base.clone()));
             let parallel = Arc::clone(gate.or_insert_with(|| Arc::new(Semaphore::new(self.parallel))));
-            let token = set.token.clone().or_else(|| config.token.clone());
-            if token.is_none() && set.protocol != Protocol::Compatible {
+            let token = match &set.token {
+                Token::Service => config.token.clone(),
+                Token::None => None,
+                Token::Own(own) => Some(own.clone()),
+            };
+            if token.is_none() && set.token != Token::None && set.protocol != Protocol::Compatible {
                 tracing::warn!(service = %config.service, model = set.name, "no token: its maker refuses every call");
             }
             let limits = Arc::new(Limits::new(
@@ -297,15 +330,20 @@ impl Make for Settings {
                 health: Health::new(config.breaker, Instant::now()),
                 parallel,
                 next: Mutex::default(),
+                doubted: parts.metrics.agent.doubted(config.service.as_str(), &set.name),
             }));
         }
         let service = config.service.clone();
+        if self.bounds.event.is_some() && parts.database.is_none() {
+            tracing::warn!(%service, "what an event has spent is kept nowhere: its budget is one of each attempt");
+        }
         Ok(Arc::new(Agent::new(super::desk::Desk {
             models,
             outbound: parts.outbound,
             shelf: Shelf {
                 database: parts.database,
                 service: service.clone(),
+                lasts: parts.dead_max_age.saturating_add(WAITS),
             },
             cache: Cache {
                 redis: parts.redis.clone(),

@@ -17,6 +17,9 @@ for i, key in ipairs(KEYS) do
     spent[i] = of == day and tonumber(redis.call('HGET', key, 'spent') or '0') or 0
     local bound = tonumber(ARGV[i + 2])
     if taken < 0 and bound >= 0 and spent[i] + sum > bound then
+        -- For people who ask what is in the way.
+        redis.call('HSET', key, 'over', string.format('%.0f', sum), 'over_day', string.format('%d', day))
+        redis.call('EXPIRE', key, 172800)
         return {i, day, left}
     end
 end

@@ -7,10 +7,10 @@ use shared::event::{Event, EventId};
 use shared::failure::Failure;
 
 use super::ask::{Ask, Request};
-use super::budget::OVER;
 use super::desk::Desk;
 use super::kept::Kept;
-use super::money::{Nano, Usage, show};
+use super::money::Usage;
+use super::purse::Purse;
 
 /// One event's work.
 #[derive(Debug)]
@@ -21,16 +21,13 @@ pub(super) struct Work {
     cache: Option<bool>,
     /// Answers of earlier deliveries, by step.
     pub(super) kept: HashMap<String, Kept>,
+    pub(super) purse: Purse,
     sum: Mutex<Sum>,
 }
 
 /// What an event has come to by now.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Sum {
-    /// Paid by all its deliveries, as far as answers came of it; and by this one for none.
-    pub(super) cost: Nano,
-    /// Reserved for calls under way.
-    reserved: Nano,
     pub(super) usage: Usage,
     /// Calls that this delivery paid for.
     pub(super) calls: u32,
@@ -43,9 +40,6 @@ pub(super) struct Sum {
 impl Work {
     pub(super) async fn begin(desk: &Desk, event: &Event, ask: &Ask) -> Result<Self, Failure> {
         let kept = desk.shelf.of(&event.id).await?;
-        let paid = kept
-            .values()
-            .fold(0, |sum: Nano, kept| sum.saturating_add(kept.cost));
         let tenant = event.tenant.as_ref().map_or("", |tenant| tenant.as_str());
         Ok(Self {
             event: event.id.clone(),
@@ -53,10 +47,8 @@ impl Work {
             prompt_version: ask.prompt_version.clone(),
             cache: ask.cache,
             kept,
-            sum: Mutex::new(Sum {
-                cost: paid,
-                ..Sum::default()
-            }),
+            purse: Purse::new(desk.shelf.clone(), event.id.clone(), desk.budget.bounds.event),
+            sum: Mutex::default(),
         })
     }
 
@@ -67,27 +59,6 @@ impl Work {
     /// Whether an answer to the same question may be used.
     pub(super) fn shares(&self, request: &Request) -> bool {
         self.cache.unwrap_or(request.temperature == Some(0.0))
-    }
-
-    pub(super) fn reserve(&self, most: Nano, bound: Option<Nano>) -> Result<(), Failure> {
-        let mut sum = self.sum();
-        let after = sum.cost.saturating_add(sum.reserved).saturating_add(most);
-        if bound.is_some_and(|bound| after > bound) {
-            let bound = show(bound.unwrap_or_default());
-            let detail = format!(
-                "with up to {} dollars more the event would be over its {bound}",
-                show(most)
-            );
-            return Err(Failure::permanent(OVER, detail));
-        }
-        sum.reserved += most;
-        Ok(())
-    }
-
-    pub(super) fn settle(&self, reserved: Nano, cost: Nano) {
-        let mut sum = self.sum();
-        sum.reserved = sum.reserved.saturating_sub(reserved);
-        sum.cost = sum.cost.saturating_add(cost);
     }
 
     /// Counts an answer that the event uses.

@@ -10,7 +10,7 @@ use super::files::Known;
 use super::wish::{Call, Wish};
 use super::{Drive, multipart};
 use crate::handler::{Completion, Outcome};
-use crate::outbound::{Answer, classify};
+use crate::outbound::{Answer, oversized};
 use crate::provider::Provider;
 use crate::quota::Turn;
 
@@ -59,11 +59,14 @@ pub(super) async fn all(drive: &Drive, events: &[&Event], turn: &Turn) -> Vec<Op
         .filter(|at| asked[*at].outcome.is_none())
         .collect();
     let failed = match ask(drive, &asked, &open, turn).await {
-        Ok(answers) => {
+        Ok((answers, cut)) => {
             for (at, answer) in open.into_iter().zip(answers) {
-                asked[at].outcome = Some(outcome(drive, &asked[at], answer, turn).await);
+                // What was cut off is to be asked for alone.
+                if answer.is_some() || !cut {
+                    asked[at].outcome = Some(outcome(drive, &asked[at], answer, turn).await);
+                }
             }
-            None
+            cut.then(oversized)
         }
         Err(failure) => Some(failure),
     };
@@ -77,20 +80,21 @@ pub(super) async fn all(drive: &Drive, events: &[&Event], turn: &Turn) -> Vec<Op
             (Some(outcome), _) => Some(outcome.clone()),
             (None, Some(Failure::Permanent { .. })) if several => None,
             (None, Some(failure)) => Some(Err(failure.clone())),
-            (None, None) => Some(Ok(Completion::new("nothing_to_do"))),
+            (None, None) => Some(Ok(Completion::nothing_to_do())),
         }
     };
     places.into_iter().map(of).collect()
 }
 
+/// The answers to the calls that are open, and whether there was more than is read.
 async fn ask(
     drive: &Drive,
     asked: &[Asked],
     open: &[usize],
     turn: &Turn,
-) -> Result<Vec<Option<Answer>>, Failure> {
+) -> Result<(Vec<Option<Answer>>, bool), Failure> {
     if open.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), false));
     }
     let part = |at: &usize| {
         let Asked { call, known, .. } = &asked[*at];
@@ -106,10 +110,10 @@ async fn ask(
         })
         .await?;
     judged?;
-    multipart::read(&answer, calls.len()).ok_or_else(|| {
-        let detail = format!("no answer to a batch: {}", classify::excerpt(&answer));
-        Failure::unknown("answer", detail)
-    })
+    let answers = multipart::read(&answer, calls.len());
+    // Only calls that may be made again go together.
+    let answers = answers.ok_or_else(|| answer.unreadable("answer to a batch", true))?;
+    Ok((answers, answer.cut))
 }
 
 async fn outcome(drive: &Drive, asked: &Asked, answer: Option<Answer>, turn: &Turn) -> Outcome {

@@ -118,6 +118,7 @@ fn message(body: &Bytes, part: Range) -> Option<(usize, Answer)> {
         status: StatusCode::from_u16(status).ok()?,
         headers,
         body: body.slice(from..end),
+        cut: false,
     };
     // A body that ends before its time is none.
     let told = inner.headers.get(http::header::CONTENT_LENGTH);
@@ -150,7 +151,8 @@ fn head(body: &[u8], from: usize, end: usize) -> Option<(HeaderMap, usize)> {
         let name = HeaderName::from_bytes(text[..colon].trim_ascii());
         let value = HeaderValue::from_bytes(text[colon + 1..].trim_ascii());
         if let (Ok(name), Ok(value)) = (name, value) {
-            headers.insert(name, value);
+            // No part has so many that they do not fit.
+            headers.try_insert(name, value).ok()?;
         }
     }
 }
@@ -182,6 +184,7 @@ mod tests {
             status: StatusCode::OK,
             headers,
             body: body.to_vec().into(),
+            cut: false,
         }
     }
 
@@ -192,6 +195,20 @@ mod tests {
         HTTP/1.1 200 OK\r\nETag: \"e\"\r\nContent-Length: 10\r\n\r\n{\"id\": \"a\"}\r\n\
         --batch_x\r\nContent-Type: application/http\r\nContent-ID: response-item-2\r\n\r\n\
         HTTP/1.1 204 No Content\r\n\r\n\r\n--batch_x--\r\n";
+
+    #[test]
+    fn a_part_with_headers_without_end_is_none() {
+        let mut body = b"--b\r\nContent-ID: <response-item-0>\r\n\r\nHTTP/1.1 200 OK\r\n".to_vec();
+        for n in 0..40_000 {
+            body.extend_from_slice(format!("x-{n}: 1\r\n").as_bytes());
+        }
+        body.extend_from_slice(
+            b"\r\n{}\r\n--b\r\nContent-ID: <response-item-1>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n\r\n--b--",
+        );
+        let read = read(&answer("multipart/mixed; boundary=b", &body), 2).unwrap();
+        let statuses = read.iter().map(|part| part.as_ref().map(|part| part.status));
+        assert_eq!(statuses.collect::<Vec<_>>(), [None, Some(StatusCode::NO_CONTENT)]);
+    }
 
     #[test]
     fn each_answer_is_found_by_its_name() {

@@ -1,3 +1,4 @@
+mod batches;
 mod uploads;
 
 use super::*;
@@ -113,31 +114,6 @@ async fn each_call_of_a_batch_has_its_own_outcome() {
         .handler
         .group_charges(&events.iter().collect::<Vec<_>>(), &stage.limits);
     assert_eq!(named(&charges), [("requests".to_owned(), 8)]);
-}
-
-#[tokio::test]
-async fn a_batch_that_fails_as_a_whole() {
-    for (status, body, class_and_code) in [
-        // Each is to have a call of its own.
-        (400, "{}".to_owned(), None),
-        (401, "{}".to_owned(), None),
-        (
-            403,
-            error(403, "rateLimitExceeded").1,
-            Some(("throttled", "http_403")),
-        ),
-        (503, String::new(), Some(("transient", "http_503"))),
-        (200, "{}".to_owned(), Some(("transient", "answer"))),
-        (200, "\u{fffd}".repeat(4 << 20), Some(("transient", "answer"))),
-    ] {
-        let api = Api::new(move |_| (status, vec![], body.clone().into_bytes())).await;
-        let stage = Stage::new(&KIND, &api.url, &[TOKEN]);
-        let events = [get("a"), get("b")];
-        for outcome in stage.handle_group(&events).await {
-            let expected = class_and_code.map(|(class, code)| (class, code.to_owned()));
-            assert_eq!(outcome.as_ref().map(code), expected, "{status}");
-        }
-    }
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use shared::failure::Failure;
 use super::Github;
 use crate::handler::graphql::{Call, Group, Part, judge, parts};
 use crate::handler::{IDEMPOTENCY_KEY, Outcome};
-use crate::outbound::classify;
+use crate::outbound::Answer;
 use crate::provider::Provider;
 use crate::quota::Turn;
 
@@ -20,7 +20,8 @@ pub(super) const KIND: &str = "graphql";
 /// Makes one event's request.
 pub(super) async fn one(github: &Github, event: &Event, turn: &Turn) -> Outcome {
     let call = Call::of(event)?;
-    let mut parts = ask(github, &call.body(), Some(event), 1, turn).await?;
+    let answer = ask(github, &call.body(), Some(event), turn).await?;
+    let mut parts = read(&answer, 1, call.reads())?;
     judge(&parts.pop().unwrap_or_default(), failure)
 }
 
@@ -30,23 +31,18 @@ pub(super) async fn all(github: &Github, events: &[&Event], turn: &Turn) -> Vec<
     let group = Group::of(calls.iter().map(|call| call.as_ref().map(Option::as_ref)));
     let outcomes = match group.body() {
         None => Ok(Vec::new()),
-        Some(body) => ask(github, &body, None, group.len(), turn).await.map(|parts| {
-            parts
-                .iter()
-                .map(|part| part.is_told().then(|| judge(part, failure)))
-                .collect()
-        }),
+        Some(body) => {
+            let answer = ask(github, &body, None, turn).await;
+            // Only what reads goes together.
+            let parts = answer.and_then(|answer| read(&answer, group.len(), true));
+            let told = |part: &Part| part.is_told().then(|| judge(part, failure));
+            parts.map(|parts| parts.iter().map(told).collect())
+        }
     };
     group.spread(&outcomes)
 }
 
-async fn ask(
-    github: &Github,
-    body: &Value,
-    event: Option<&Event>,
-    calls: usize,
-    turn: &Turn,
-) -> Result<Vec<Part>, Failure> {
+async fn ask(github: &Github, body: &Value, event: Option<&Event>, turn: &Turn) -> Result<Answer, Failure> {
     let base = &turn.upstream()?.base;
     let url = Url::parse(&endpoint(base)).map_err(|e| Failure::permanent("call", e))?;
     let (request, token) = github.request(http::Method::POST, url, base).await?;
@@ -62,10 +58,11 @@ async fn ask(
     let reading = turn.answered(&answer);
     let judged = Provider::Github.failure(&answer, &reading, SystemTime::now());
     github.judged(judged, &answer, token).await?;
-    parts(&answer, calls).ok_or_else(|| {
-        let detail = format!("no answer of GraphQL: {}", classify::excerpt(&answer));
-        Failure::unknown("answer", detail)
-    })
+    Ok(answer)
+}
+
+fn read(answer: &Answer, calls: usize, reads: bool) -> Result<Vec<Part>, Failure> {
+    parts(answer, calls).ok_or_else(|| answer.unreadable("answer of GraphQL", reads))
 }
 
 /// Where GraphQL is: beside REST, on an Enterprise server too.

@@ -90,6 +90,7 @@ fn what_has_not_changed_costs_nothing_of_the_primary_limit() {
         status: StatusCode::from_u16(status).unwrap(),
         headers: http::HeaderMap::new(),
         body: bytes::Bytes::new(),
+        cut: false,
     };
     let usage = |status| Provider::Github.read(&answer(status), SystemTime::now()).usage;
     assert_eq!(usage(304), [("requests", 0)]);
@@ -327,7 +328,7 @@ async fn every_refusal_has_its_failure() {
             "transient",
             "answer",
         ),
-        (200, vec![], "x".repeat(11 << 20), "transient", "answer"),
+        (200, vec![], "x".repeat(11 << 20), "permanent", "oversized"),
     ] {
         let shown: String = body.chars().take(60).collect();
         let headers: Vec<_> = headers

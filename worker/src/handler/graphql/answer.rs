@@ -146,6 +146,7 @@ mod tests {
             status: http::StatusCode::OK,
             headers: http::HeaderMap::new(),
             body: body.to_vec().into(),
+            cut: false,
         }
     }
 

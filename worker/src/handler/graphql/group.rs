@@ -65,7 +65,7 @@ impl<'a> Group<'a> {
         let several = self.calls.len() > 1;
         let of = |place: Result<Option<usize>, Failure>| match place {
             Err(failure) => Some(Err(failure)),
-            Ok(None) => Some(Ok(Completion::new("nothing_to_do"))),
+            Ok(None) => Some(Ok(Completion::nothing_to_do())),
             Ok(Some(at)) => match outcomes {
                 Ok(outcomes) => outcomes.get(at).cloned().unwrap_or_else(|| {
                     Some(Err(Failure::unknown("answer", "it says nothing of this event")))

@@ -194,7 +194,7 @@ async fn every_refusal_has_its_failure() {
         (503, String::new(), "transient", "http_503"),
         (200, "<html>".into(), "transient", "answer"),
         (200, "{\"data\": ".into(), "transient", "answer"),
-        (200, long, "transient", "answer"),
+        (200, long, "permanent", "oversized"),
         (302, String::new(), "permanent", "http_302"),
     ] {
         let shown = body.chars().take(60).collect::<String>();

@@ -32,6 +32,7 @@ fn refusals_have_their_failures() {
         status: http::StatusCode::OK,
         headers: http::HeaderMap::new(),
         body: body.to_string().into(),
+        cut: false,
     };
     let judged = |answer: &Answer| {
         judge(

@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::super::ask::{Json, Request};
-use super::{End, Gather, Trouble, count};
+use super::{End, Gather, Trouble};
 
 /// Anthropic has no way to ask for JSON of any shape but words.
 const ANY_JSON: &str = "Answer with one JSON value and nothing else.";
@@ -44,13 +44,16 @@ pub(super) fn whole(gather: &mut Gather, body: &Value) -> Result<(), Trouble> {
     for block in blocks.iter().filter(|block| block["type"] == "text") {
         gather.text.push_str(block["text"].as_str().unwrap_or_default());
     }
-    begun(gather, body)?;
+    begun(gather, body);
     ended(gather, body)
 }
 
 pub(super) fn event(gather: &mut Gather, event: &Value) -> Result<(), Trouble> {
     match event["type"].as_str() {
-        Some("message_start") => begun(gather, &event["message"]),
+        Some("message_start") => {
+            begun(gather, &event["message"]);
+            Ok(())
+        }
         Some("content_block_start") => {
             text(gather, &event["content_block"], "text");
             Ok(())
@@ -60,7 +63,7 @@ pub(super) fn event(gather: &mut Gather, event: &Value) -> Result<(), Trouble> {
             Ok(())
         }
         Some("message_delta") => {
-            usage(gather, &event["usage"])?;
+            usage(gather, &event["usage"]);
             ended(gather, &event["delta"])
         }
         Some("message_stop") => {
@@ -79,26 +82,26 @@ fn text(gather: &mut Gather, block: &Value, kind: &str) {
     }
 }
 
-fn begun(gather: &mut Gather, message: &Value) -> Result<(), Trouble> {
-    if let Some(model) = message["model"].as_str() {
-        model.clone_into(&mut gather.exact);
-    }
-    usage(gather, &message["usage"])
+fn begun(gather: &mut Gather, message: &Value) {
+    gather.call(&message["model"]);
+    usage(gather, &message["usage"]);
 }
 
-/// The figures of later events are of the whole answer until then. What is written into the maker's cache is read too.
-fn usage(gather: &mut Gather, usage: &Value) -> Result<(), Trouble> {
-    if let Some(input) = count(&usage["input_tokens"])? {
-        let kept = count(&usage["cache_creation_input_tokens"])?.unwrap_or(0);
-        gather.input = Some(input.saturating_add(kept));
+/// The figures of later events are of the whole answer until then; one that cannot be read is one that was not told. What is
+/// written into the maker's cache is read too.
+fn usage(gather: &mut Gather, usage: &Value) {
+    let or_none = |value: &Value| if value.is_null() { Some(0) } else { value.as_u64() };
+    let cached = &usage["cache_read_input_tokens"];
+    if !cached.is_null() {
+        gather.cached = cached.as_u64().unwrap_or(0);
     }
-    if let Some(cached) = count(&usage["cache_read_input_tokens"])? {
-        gather.cached = cached;
+    let input = &usage["input_tokens"];
+    if !input.is_null() {
+        let kept = or_none(&usage["cache_creation_input_tokens"]);
+        let told = input.as_u64().zip(kept).filter(|_| or_none(cached).is_some());
+        gather.input = told.map(|(input, kept)| input.saturating_add(kept));
     }
-    if let Some(output) = count(&usage["output_tokens"])? {
-        gather.output = Some(output);
-    }
-    Ok(())
+    gather.output = usage["output_tokens"].as_u64();
 }
 
 fn ended(gather: &mut Gather, body: &Value) -> Result<(), Trouble> {

@@ -4,7 +4,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::super::ask::{Json, Request};
-use super::{End, Gather, Protocol, Trouble, count};
+use super::{End, Gather, Protocol, Trouble};
 
 /// The body of a question. OpenAI and xAI call the bound of an answer `max_completion_tokens`, the rest of the world
 /// still `max_tokens`.
@@ -66,9 +66,7 @@ pub(super) fn event(gather: &mut Gather, chunk: &Value) -> Result<(), Trouble> {
 }
 
 fn take(gather: &mut Gather, body: &Value, message: &Value) -> Result<(), Trouble> {
-    if let Some(model) = body["model"].as_str() {
-        model.clone_into(&mut gather.exact);
-    }
+    gather.call(&body["model"]);
     match &message["content"] {
         Value::String(text) => gather.text.push_str(text),
         Value::Null => {}
@@ -76,18 +74,19 @@ fn take(gather: &mut Gather, body: &Value, message: &Value) -> Result<(), Troubl
     }
     gather.refusal |= message["refusal"].as_str().is_some_and(|text| !text.is_empty());
     let usage = &body["usage"];
-    if let (Some(prompt), written) = (
-        count(&usage["prompt_tokens"])?,
-        count(&usage["completion_tokens"])?,
-    ) {
-        let cached = count(&usage["prompt_tokens_details"]["cached_tokens"])?
-            .unwrap_or(0)
-            .min(prompt);
+    if usage.is_object() {
+        // A figure that cannot be read is one that was not told.
+        let figure = |name: &str| usage[name].as_u64();
+        let (prompt, written) = (figure("prompt_tokens"), figure("completion_tokens"));
+        let cached = usage["prompt_tokens_details"]["cached_tokens"]
+            .as_u64()
+            .unwrap_or(0);
         // xAI counts what a model thought to itself in the total only.
-        let total = count(&usage["total_tokens"])?.unwrap_or(0);
-        gather.input = Some(prompt - cached);
-        gather.cached = cached;
-        gather.output = Some(written.unwrap_or(0).max(total.saturating_sub(prompt)));
+        let total = figure("total_tokens").zip(prompt);
+        let rest = total.map(|(total, prompt)| total.saturating_sub(prompt));
+        gather.cached = cached.min(prompt.unwrap_or(0));
+        gather.input = prompt.map(|prompt| prompt - gather.cached);
+        gather.output = written.max(rest);
     }
     Ok(())
 }

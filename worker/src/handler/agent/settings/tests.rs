@@ -99,3 +99,48 @@ fn every_wrong_setting_is_named_at_once() {
         "{lines:?}"
     );
 }
+
+#[test]
+fn a_services_token_goes_to_the_host_of_its_url_alone() {
+    let own = [
+        ("WEIR_SERVICE_AGENT_MODELS", "fast,same,big,local"),
+        ("WEIR_SERVICE_AGENT_TOKEN", "hunter2"),
+        ("WEIR_SERVICE_AGENT_MODEL_FAST", "openai:gpt-x"),
+        ("WEIR_SERVICE_AGENT_MODEL_SAME", "compatible:gpt-y"),
+        ("WEIR_SERVICE_AGENT_MODEL_SAME_URL", "https://api.openai.com/v2"),
+        ("WEIR_SERVICE_AGENT_MODEL_BIG", "anthropic:claude-x"),
+        ("WEIR_SERVICE_AGENT_MODEL_LOCAL", "compatible:y"),
+        ("WEIR_SERVICE_AGENT_MODEL_LOCAL_URL", "http://127.0.0.1:8000/v1"),
+    ];
+    let Problems(lines) = read(&own).unwrap_err();
+    for (line, model, host) in [
+        (&lines[0], "BIG", "api.anthropic.com"),
+        (&lines[1], "LOCAL", "127.0.0.1:8000"),
+    ] {
+        let setting = format!("WEIR_SERVICE_AGENT_MODEL_{model}_TOKEN is missing");
+        assert!(line.starts_with(&setting) && line.contains(host), "{line}");
+        assert!(
+            line.contains("WEIR_SERVICE_AGENT_TOKEN is for https://api.openai.com/v1"),
+            "{line}"
+        );
+    }
+    assert!(
+        lines.len() == 2 && !lines.concat().contains("hunter2"),
+        "{lines:?}"
+    );
+    let more = [
+        ("WEIR_SERVICE_AGENT_MODEL_BIG_TOKEN", "hunter3"),
+        ("WEIR_SERVICE_AGENT_MODEL_LOCAL_TOKEN", "none"),
+    ];
+    read(&[&own[..], &more].concat()).unwrap();
+    // One gateway for all of them has one credential.
+    let gateway = [
+        ("WEIR_SERVICE_AGENT_URL", "https://gateway.example/openai"),
+        (
+            "WEIR_SERVICE_AGENT_MODEL_BIG_URL",
+            "https://GATEWAY.example:443/anthropic",
+        ),
+        ("WEIR_SERVICE_AGENT_MODEL_SAME_TOKEN", "hunter3"),
+    ];
+    read(&[&own[..], &more[1..], &gateway].concat()).unwrap();
+}

@@ -12,6 +12,7 @@ fn answer(status: u16, headers: &[(&str, &str)], body: &str) -> Answer {
         status: StatusCode::from_u16(status).unwrap(),
         headers: headers.collect(),
         body: body.to_owned().into(),
+        cut: false,
     }
 }
 
