@@ -5,6 +5,7 @@ mod dlq;
 mod look;
 mod past;
 mod rules;
+mod warm;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,13 +14,14 @@ use clap::{Args, Parser, Subcommand};
 use shared::event::{EventId, Key, Priority, Tenant};
 use shared::subject::Service;
 
-pub(crate) use cache::{Cache, CacheDrop, CacheStats};
+pub(crate) use cache::{Cache, CacheDrop, CacheStats, CacheWorth};
 pub(crate) use dlq::{Chosen, Dlq, DlqList, DlqPurge, DlqReplay, DlqShow, Rate, Selection};
 pub(crate) use look::{
     Explain, Limits, LimitsList, LimitsReset, LimitsSet, LimitsShadow, LimitsShow, Turned,
 };
-pub(crate) use past::{History, Of, Tail};
+pub(crate) use past::{History, Tail};
 pub(crate) use rules::{Check, Rules};
+pub(crate) use warm::{Warm, WarmExplain, WarmPause, WarmResume, WarmStatus};
 
 /// Runs and looks after a fleet for integration events.
 #[derive(Debug, Parser)]
@@ -57,9 +59,12 @@ pub(crate) enum Command {
     /// List, show, replay and purge dead letters.
     #[command(subcommand)]
     Dlq(Dlq),
-    /// Drop what is cached, and show how much there is.
+    /// Drop what is cached, and show how much there is and what it is worth.
     #[command(subcommand)]
     Cache(Cache),
+    /// Show, explain and pause what is fetched ahead into caches.
+    #[command(subcommand)]
+    Warm(Warm),
     /// List, show and change the limits while the fleet runs.
     #[command(subcommand)]
     Limits(Limits),

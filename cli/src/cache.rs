@@ -1,4 +1,6 @@
-//! `weir cache`: lets the fleet forget what is cached, and shows how much there is.
+//! `weir cache`: lets the fleet forget what is cached, and shows how much there is and what it is worth.
+
+mod worth;
 
 use std::io::IsTerminal;
 
@@ -15,6 +17,7 @@ pub(crate) async fn run(cache: Cache) -> Result<(), Failure> {
     match cache {
         Cache::Drop(drop) => self::drop(drop).await,
         Cache::Stats(stats) => self::stats(stats).await,
+        Cache::Worth(worth) => Box::pin(worth::run(worth)).await,
     }
 }
 

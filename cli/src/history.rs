@@ -12,7 +12,7 @@ use shared::store::reads::Reads;
 use shared::store::report::report;
 use shared::store::settings::{Settings, Size};
 
-use crate::args::{History, Of};
+use crate::args::{History, Where};
 use crate::failure::Failure;
 use crate::fleet::{self, Overlay};
 use crate::terminal;
@@ -23,7 +23,7 @@ pub(crate) use show::line;
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(history: History) -> Result<(), Failure> {
-    let reads = reads(&history.of).await?;
+    let reads = reads(&history.of.fleet, history.of.postgres_url.as_deref()).await?;
     if let Some(id) = &history.event {
         let services: Vec<String> = history.of.service.iter().map(ToString::to_string).collect();
         let story = history::story(&reads, id.as_str(), &services)
@@ -79,8 +79,8 @@ pub(crate) async fn run(history: History) -> Result<(), Failure> {
 }
 
 /// Where the fleet's past is.
-pub(crate) async fn reads(of: &Of) -> Result<Reads, Failure> {
-    let fleet = fleet::settings(&of.fleet, of.postgres_url.as_deref())?;
+pub(crate) async fn reads(place: &Where, postgres_url: Option<&str>) -> Result<Reads, Failure> {
+    let fleet = fleet::settings(place, postgres_url)?;
     let Some(url) = fleet.postgres_url.filter(|url| url != "none") else {
         return Err(Failure::usage(
             "no Postgres is known: start a fleet with `weir up`, or give --postgres-url or WEIR_POSTGRES_URL",
@@ -88,7 +88,7 @@ pub(crate) async fn reads(of: &Of) -> Result<Reads, Failure> {
     };
     let mut environment = Overlay::default();
     environment.set("WEIR_POSTGRES_URL", &url);
-    if of.postgres_url.is_some() {
+    if postgres_url.is_some() {
         // What the variables name is a replica of another one.
         environment.set("WEIR_POSTGRES_READ_URL", "none");
     }

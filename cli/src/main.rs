@@ -18,6 +18,7 @@ mod tail;
 mod terminal;
 mod up;
 mod upstreams;
+mod warm;
 
 use std::process::ExitCode;
 
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
             Command::Tail(tail) => Box::pin(tail::run(tail)).await,
             Command::Dlq(dlq) => Box::pin(dlq::run(dlq)).await,
             Command::Cache(cache) => cache::run(cache).await,
+            Command::Warm(warm) => Box::pin(warm::run(warm)).await,
             Command::Limits(limits) => Box::pin(limits::run(limits)).await,
             Command::Rules(rules) => rules::run(&rules),
             Command::Explain(explain) => Box::pin(explain::run(explain)).await,

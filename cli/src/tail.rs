@@ -24,7 +24,7 @@ const ROWS: usize = 1_000;
 const QUESTIONS: usize = 20;
 
 pub(crate) async fn run(tail: Tail) -> Result<(), Failure> {
-    let reads = reads(&tail.of).await?;
+    let reads = reads(&tail.of.fleet, tail.of.postgres_url.as_deref()).await?;
     let watching = tokio::spawn(reads.clone().watch());
     let mut filter = tail.of.filter();
     filter.attempts = true;

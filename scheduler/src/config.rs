@@ -7,6 +7,7 @@ use shared::bearer::Tokens;
 use shared::config::{Fleet, Reader};
 use shared::failpoint;
 use shared::store::settings::{Settings as Postgres, Size};
+use shared::warm::Mode;
 
 use crate::external;
 use crate::external::certificate::Files;
@@ -38,6 +39,8 @@ Settings (environment; NAME_FILE reads the value from that file):
   WEIR_SCHEDULER_POSTGRES_CONNECTIONS  least and most, at most 50 [10-50]
   WEIR_SCHEDULER_TOKENS     who may ask for events, as WEIR_TOKENS of ingest:
                             name:sha256hex:service+service or name:sha256hex:*; nobody unless set
+  WEIR_WARM                 off, shadow or on: whether what will be asked for is fetched ahead into caches, for
+                            which WEIR_POSTGRES_URL must be set; shadow notes and judges it only [shadow]
   WEIR_NATS_URL             several by commas, also user:password@ or token@ [nats://127.0.0.1:4222]
   WEIR_NATS_CREDENTIALS     contents of a .creds file
   SSL_CERT_FILE             authorities that TLS connections trust, PEM, instead of the machine's
@@ -69,6 +72,8 @@ pub struct Config {
     pub keda_listen: Option<SocketAddr>,
     /// What `/api/events` and `/api/report` answer from, and whom.
     pub history: History,
+    /// `WEIR_WARM`: whether caches are warmed.
+    pub warm: Mode,
 }
 
 /// Where the past is and who may ask for it.
@@ -179,7 +184,7 @@ impl Scaling {
 
 impl Config {
     /// Prefixes of the settings read here.
-    pub const OWN: [&'static str; 2] = ["WEIR_SCHEDULER_", Postgres::OWN];
+    pub const OWN: [&'static str; 3] = ["WEIR_SCHEDULER_", "WEIR_WARM", Postgres::OWN];
 
     /// Looks at the files that the settings name, where the process is to run: what is wrong with them is wrong with the
     /// settings.
@@ -224,6 +229,7 @@ impl Config {
                 |listen| listen.map_or_else(String::new, |listen: SocketAddr| listen.to_string()),
             ),
             history: History::read(reader),
+            warm: reader.parsed("WEIR_WARM", Mode::default()),
             fleet: Fleet::read(reader),
             listen: reader.parsed("WEIR_SCHEDULER_LISTEN", listen),
             interval: reader.duration(

@@ -2,7 +2,8 @@
 //!
 //! [`observe`] reads what waits where, [`board`] keeps the latest of it with its age, [`api`] and [`metrics`] show
 //! it, [`external`] to the autoscalers of Kubernetes. [`leader`] elects one replica, whose [`backstop`] buries messages that were delivered too often and whose
-//! [`claims`] removes bodies that nobody refers to. [`warm`] tells what to fetch into caches ahead of need.
+//! [`claims`] removes bodies that nobody refers to. [`warm`] tells what to fetch into caches ahead
+//! of need, [`warming`] has it fetched.
 
 pub mod api;
 pub mod backstop;
@@ -19,6 +20,7 @@ pub mod scaling;
 pub mod signal;
 pub mod tally;
 pub mod warm;
+pub mod warming;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,6 +43,7 @@ pub use crate::config::Config;
 use crate::board::Board;
 use crate::leader::{Candidate, Leadership};
 use crate::metrics::Metrics;
+use crate::warming::metrics::WarmMetrics;
 
 /// What a connection to the plain listener may do: Prometheus, probes, people. Common proxies close an idle one after 60 s.
 const BOUNDS: Bounds = Bounds {
@@ -131,9 +134,9 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     let (token, jobs) = (
         shutdown.clone(),
         backstop::Backstop {
-            js,
+            js: js.clone(),
             streams: config.fleet.streams.clone(),
-            leadership,
+            leadership: leadership.clone(),
             metrics,
         },
     );
@@ -143,7 +146,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
 
     let seen = Arc::clone(&board);
     let mut health = Health::new(shutdown.clone())
-        .nats(client)
+        .nats(client.clone())
         .check("observation", move || {
             let seen = Arc::clone(&seen);
             async move { seen.fresh() }
@@ -155,9 +158,25 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         });
         server.start(Arc::clone(&board), &mut registry, &tasks, shutdown.clone(), grace);
     }
-    let past = past(&config.history, &mut registry, &tasks)?;
+    let reads = reads(&config.history, &mut registry, &tasks)?;
+    let warming = warming::Warming {
+        js,
+        client: client.clone(),
+        streams: config.fleet.streams.clone(),
+        services: config.fleet.services.clone(),
+        mode: config.warm,
+        database: reads.as_ref().map(|reads| reads.primary().clone()),
+        board: Arc::clone(&board),
+        leadership,
+        metrics: WarmMetrics::register(&mut registry),
+    };
+    tasks.spawn("warming", OnEnd::Restart, OnShutdown::Abort, move || {
+        warming.clone().run()
+    });
+    let past = api::events::Past::new(reads, &config.history);
     let routes = api::routes(board)
         .merge(api::events::routes(past))
+        .merge(api::warm::routes(client, config.history.tokens.clone()))
         .merge(health.routes(registry));
     // A client that never reads its answer must not keep the leadership from being given back in time.
     let grace = config.fleet.shutdown_deadline / 2;
@@ -170,15 +189,15 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     Ok(())
 }
 
-/// What answers for the past, and what keeps an eye on its pools; without Postgres it refuses.
-fn past(
+/// Where the past is read, and what keeps an eye on its pools; `None` without Postgres.
+fn reads(
     history: &config::History,
     registry: &mut Registry,
     tasks: &Tasks,
-) -> Result<api::events::Past, RunError> {
+) -> Result<Option<Reads>, RunError> {
     let settings = &history.postgres;
     let Some(url) = &settings.url else {
-        return Ok(api::events::Past::new(None, history));
+        return Ok(None);
     };
     let metrics = PoolMetrics::register(registry);
     let reads = Reads::open(
@@ -201,5 +220,5 @@ fn past(
             watched.clone().watch()
         });
     }
-    Ok(api::events::Past::new(Some(reads), history))
+    Ok(Some(reads))
 }

@@ -27,6 +27,9 @@ use predict::{Prediction, Source};
 const MOST_HINTS: usize = 16_384;
 /// No prediction looks further ahead, however long an entry stays in the cache.
 const FURTHEST_MS: u64 = 3_600_000;
+/// So many look-ups of a round must have found nothing of what should be in the cache, and more than half of all those, for it
+/// to count as lost.
+const LOST: u32 = 20;
 
 /// How a service's cache is warmed.
 #[derive(Debug, Clone)]
@@ -82,6 +85,8 @@ pub struct Warmer {
     hints: Vec<Prediction>,
     /// No round was planned since the start, or since the cache was lost.
     fresh: bool,
+    /// Look-ups since the last round of what should be in the cache, and how many of them found nothing.
+    held: (u32, u32),
 }
 
 impl Warmer {
@@ -94,6 +99,7 @@ impl Warmer {
             judge: Judge::new(settings.horizon_ms(), standing.unwrap_or_default()),
             hints: Vec::new(),
             fresh: true,
+            held: (0, 0),
             settings,
         }
     }
@@ -109,12 +115,13 @@ impl Warmer {
             }
             self.hints.clear();
         }
+        self.held = (0, 0);
         left_out
     }
 
     /// Learns from an access. False when its time cannot be true: then nothing is learnt from it.
     pub fn observe(&mut self, access: &Access, now_ms: u64) -> bool {
-        if !access.plausible(now_ms) {
+        if !access::plausible(access, now_ms) {
             return false;
         }
         if access.found == Found::Unasked {
@@ -125,6 +132,14 @@ impl Warmer {
             self.budget.earn();
         }
         self.judge.look(access);
+        if self
+            .model
+            .known(access.key)
+            .is_some_and(|known| known.cached_until_ms > access.at_ms)
+        {
+            self.held.0 = self.held.0.saturating_add(1);
+            self.held.1 = self.held.1.saturating_add(u32::from(access.missed()));
+        }
         let (hints, worth) = (&mut self.hints, &self.settings.worth);
         self.model.learn(access, |hint| {
             if hints.len() < MOST_HINTS && worth.founded(&hint) {
@@ -147,6 +162,10 @@ impl Warmer {
     /// [`after`](Self::after).
     pub fn round(&mut self, now_ms: u64, allowed: bool) -> Vec<Warm> {
         let (horizon_ms, soon_ms) = (self.settings.horizon_ms(), self.soon_ms(now_ms));
+        let (held, gone) = std::mem::take(&mut self.held);
+        if gone >= LOST && gone > held / 2 {
+            self.lost();
+        }
         let mut candidates = Vec::new();
         for (key, known) in self.model.keys() {
             // Nothing can be said of what was seen once.
@@ -192,7 +211,13 @@ impl Warmer {
         self.judge.refused(at_ms)
     }
 
-    /// The cache was lost: all of it is to be fetched anew.
+    /// The API refused a call that warming made: it falls silent.
+    pub fn silence(&mut self, at_ms: u64) {
+        self.judge.silence(at_ms);
+    }
+
+    /// The cache was lost: all of it is to be fetched anew. Found out by [rounds](Self::round) when most of what should be
+    /// there is not.
     pub fn lost(&mut self) {
         self.model.forget_cached();
         self.fresh = true;

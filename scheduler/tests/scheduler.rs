@@ -77,6 +77,7 @@ impl Replica {
             scaling: scheduler::config::Scaling::default(),
             keda_listen: None,
             history: scheduler::config::History::default(),
+            warm: shared::warm::Mode::default(),
             external: None,
         };
         let shutdown = CancellationToken::new();

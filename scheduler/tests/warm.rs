@@ -13,7 +13,7 @@ use std::collections::HashSet;
 
 use cache::{Outcome, play};
 use proptest::prelude::*;
-use scheduler::warm::access::{Access, Found};
+use scheduler::warm::access::{Access, Found, plausible};
 use scheduler::warm::judge::STOP;
 use scheduler::warm::learn::Bounds;
 use scheduler::warm::plan::Verdict;
@@ -129,17 +129,14 @@ fn a_new_leader_that_read_the_log_plans_what_the_old_one_would() {
 fn at_the_start_everything_that_is_worth_it_is_fetched() {
     let mut warmer = Warmer::new(settings(&[Source::Frequency]), live());
     let now = START + 10 * DAY;
-    for step in 0..400 {
-        let access = access(step % 20, now - 8_000_000 + step * 20_000);
-        assert!(warmer.observe(&access, now));
-    }
+    let log = || (0..400).map(|step| access(step % 20, now - 8_000_000 + step * 20_000));
+    assert_eq!(warmer.replay(log(), now), 0);
     assert_eq!(warmer.calls_left(), 21);
     assert!(warmer.round(now, true).is_empty(), "all of it is in the cache");
     warmer.lost();
     assert!(warmer.round(now, false).is_empty(), "not allowed");
     let mut warmer_again = Warmer::new(settings(&[Source::Frequency]), live());
-    let log = (0..400).map(|step| access(step % 20, now - 8_000_000 + step * 20_000));
-    warmer_again.replay(log, now);
+    warmer_again.replay(log(), now);
     warmer_again.lost();
     let plan = warmer_again.round(now, true);
     assert!(!plan.is_empty());
@@ -154,6 +151,26 @@ fn at_the_start_everything_that_is_worth_it_is_fetched() {
         left + plan.len() as u64,
         "given back once"
     );
+}
+
+#[test]
+fn a_cache_whose_entries_are_gone_counts_as_lost() {
+    let now = START + 10 * DAY;
+    let log = || (0..400).map(|step| access(step % 20, now - 8_000_000 + step * 20_000));
+    for (missed, lost) in [(19, false), (25, true)] {
+        let mut warmer = Warmer::new(settings(&[Source::Frequency]), live());
+        warmer.replay(log(), now);
+        assert!(warmer.round(now, true).is_empty(), "all of it is in the cache");
+        for key in 0..40 {
+            let mut look = access(key % 20, now + key);
+            if key >= missed {
+                (look.found, look.fetch_ms) = (Found::Redis, None);
+            }
+            warmer.observe(&look, now + 1_000);
+        }
+        let plan = warmer.round(now + 1_000, true);
+        assert_eq!(!plan.is_empty(), lost, "{missed} of 40");
+    }
 }
 
 /// A standing in which every source is live.
@@ -271,7 +288,7 @@ proptest! {
             let plan = match event {
                 Event::Access(access) => {
                     let learnt = warmer.observe(&access, now);
-                    prop_assert_eq!(learnt, access.plausible(now));
+                    prop_assert_eq!(learnt, plausible(&access, now));
                     let asked = learnt && access.found != Found::Unasked;
                     needed += u64::from(asked && access.fetch_ms.is_some());
                     for (prediction, verdict) in warmer.explain(access.key, now) {

@@ -8,6 +8,7 @@
 //!
 //! Every service reads its settings by [`config`], connects by [`connect`], listens by [`serve`], starts and stops by [`lifecycle`].
 
+pub mod access;
 pub mod address;
 pub mod backoff;
 pub mod bearer;
@@ -33,4 +34,5 @@ pub mod stored;
 pub mod subject;
 pub mod telemetry;
 pub mod topology;
+pub mod warm;
 pub mod wire;

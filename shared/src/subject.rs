@@ -1,9 +1,12 @@
 //! Every name that lives on the NATS server: streams, subjects, consumers, buckets, headers. Nothing else in the
 //! project spells one out.
 
+mod warm;
+
 use std::fmt;
 
 use async_nats::HeaderMap;
+pub use warm::{WARM_ASK, WARM_BUCKET, WARM_GROUP, WARM_PAUSED};
 
 use crate::event::{Invalid, Tenant};
 

@@ -7,6 +7,8 @@ mod upstreams;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use shared::cache::Settings as Cache;
+use shared::access::Share;
 use shared::config::{Fleet, Reader};
 use shared::store::settings::{Settings as Postgres, Size};
 use shared::subject::Service;
@@ -22,12 +24,13 @@ pub use service::ServiceConfig;
 use service::prefix;
 
 /// Prefixes of the settings that only workers read.
-pub const OWN: [&str; 5] = [
+pub const OWN: [&str; 6] = [
     "WEIR_WORKER_",
     "WEIR_SERVICE_",
     "WEIR_LIMITS_",
     "WEIR_RULES",
     Postgres::OWN,
+    Cache::OWN,
 ];
 
 /// Settings of a worker.
@@ -51,6 +54,10 @@ pub struct Config {
     /// `WEIR_WORKER_KEEP`: for how long outcomes and failures are kept. `WEIR_WORKER_PARTITION`: how long a partition of
     /// outcomes is, in whole days.
     pub keep: Keep,
+    /// `WEIR_CACHE_*`: how large the cache is, which all services of this worker share.
+    pub cache: Cache,
+    /// `WEIR_WORKER_ACCESS`: of which share of the keys look-ups of cached answers are noted, in Postgres.
+    pub access: Share,
     /// `WEIR_WORKER_BATCH`: most messages asked for at once.
     pub batch: usize,
     /// `WEIR_WORKER_MAX_DECODED`, in bytes: events above 64 KB held at once, all services together. The smallest is room
@@ -128,6 +135,7 @@ impl Config {
             limits_full,
             rules: Book::read(reader, &fleet.services),
             inbox,
+            access: reader.parsed("WEIR_WORKER_ACCESS", Share::ALL),
             keep: Keep {
                 rows: keep,
                 days: (partition.as_secs() / day.as_secs()) as u16,
@@ -136,6 +144,7 @@ impl Config {
             name: reader.text("WEIR_WORKER_NAME", &default_name()),
             redis_url: reader.url("WEIR_REDIS_URL", "redis://127.0.0.1:6379", &["redis", "rediss"]),
             postgres,
+            cache: Cache::read(reader),
             postgres_connections: reader.parsed("WEIR_WORKER_POSTGRES_CONNECTIONS", Size::WRITE),
             private_hosts: reader.list(SETTING, "", |text| text.parse::<Allowed>().map_err(str::to_owned)),
             batch: reader.number("WEIR_WORKER_BATCH", 512, 1..=5_000) as usize,

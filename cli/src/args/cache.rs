@@ -1,10 +1,12 @@
 //! The arguments of `weir cache`.
 
 use clap::{Args, Subcommand};
+use shared::access::worth::MOST_HOURS;
 use shared::cache::{Key, Pattern, What};
+use shared::subject::Service;
 
-use super::Where;
 use super::look::Buckets;
+use super::{Where, service};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Cache {
@@ -12,6 +14,8 @@ pub(crate) enum Cache {
     Drop(CacheDrop),
     /// Show how much is cached in Redis, and how much was dropped lately.
     Stats(CacheStats),
+    /// Show what cached answers were worth, hour by hour.
+    Worth(CacheWorth),
 }
 
 #[derive(Debug, Args)]
@@ -69,6 +73,34 @@ pub(crate) struct CacheStats {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) buckets: Buckets,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  weir cache worth
+  weir cache worth --service github --hours 168
+  weir cache worth --json | jq '.lines[] | {service, hour, hit_share}'
+
+The newest hour first. HITS is the part of the look-ups that found an answer,
+SAVED how many calls were not made, AHEAD how many were made before anybody
+asked, WAITING how much of it was saved. Comes from Postgres
+[WEIR_POSTGRES_URL, else the fleet of `weir up`].")]
+pub(crate) struct CacheWorth {
+    /// Of this service; may be given several times.
+    #[arg(long, value_name = "NAME", value_parser = service)]
+    pub(crate) service: Vec<Service>,
+    /// How many hours, the current one included, at most 360.
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=i64::from(MOST_HOURS)))]
+    pub(crate) hours: u16,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Postgres of the fleet.
+    #[arg(long, value_name = "URL")]
+    pub(crate) postgres_url: Option<String>,
+    #[command(flatten)]
+    pub(crate) fleet: Where,
 }
 
 fn key(text: &str) -> Result<What, String> {

@@ -227,9 +227,14 @@ impl Judge {
         let to_blame = self.last_live_ms.is_some_and(|last| {
             last <= at_ms.saturating_add(TOO_LATE_MS) && at_ms.saturating_sub(last) <= BLAME_MS
         });
-        if !to_blame {
-            return false;
+        if to_blame {
+            self.silence(at_ms);
         }
+        to_blame
+    }
+
+    /// A call that warming made was refused: all sources fall silent, as after [`refused`](Self::refused).
+    pub fn silence(&mut self, at_ms: u64) {
         self.standing.doublings = match self.standing.refused_ms {
             Some(before) if at_ms.saturating_sub(before) < FORGIVEN_MS => {
                 self.standing.doublings.saturating_add(1).min(MOST_DOUBLINGS)
@@ -239,7 +244,6 @@ impl Judge {
         self.standing.refused_ms = Some(at_ms);
         self.standing.records = Default::default();
         self.last_live_ms = None;
-        true
     }
 
     fn settle(&mut self, bet: Bet) {

@@ -39,7 +39,7 @@ pub struct Known {
     /// How often it was asked for since it is known.
     pub seen: u32,
     /// Until when it is in the cache, in ms since the epoch, as far as can be told.
-    pub(super) cached_until_ms: u64,
+    pub cached_until_ms: u64,
     /// What fetching it takes, in ms.
     pub(super) fetch_ms: f32,
     /// When of day and week it is asked for.
@@ -66,7 +66,7 @@ impl Model {
         }
     }
 
-    /// Learns from an access, whose time must be [plausible](Access::plausible), and tells `then` what is likely to
+    /// Learns from an access, whose time must be [plausible](super::access::plausible), and tells `then` what is likely to
     /// follow it.
     pub fn learn(&mut self, access: &Access, then: impl FnMut(Prediction)) {
         let (key, at_ms) = (access.key, access.at_ms);

@@ -80,6 +80,12 @@ pub struct Wants {
 }
 
 impl Wants {
+    /// Whether what is asked for only now can be young enough: if not, nobody else's answer will do either.
+    pub fn can_be_met(&self) -> bool {
+        let now = now();
+        self.allow(now, now)
+    }
+
     /// Whether what was asked for at `asked_at` is young enough at `now`.
     pub(super) fn allow(&self, asked_at: u64, now: u64) -> bool {
         let age = now.saturating_sub(asked_at);

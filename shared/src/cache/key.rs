@@ -69,6 +69,11 @@ impl Key {
         &self.readable
     }
 
+    /// The SHA-256 of [`as_str`](Self::as_str).
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+
     /// By which it is looked for outside this process.
     pub(super) fn hex(&self) -> String {
         hex::encode(self.digest)

@@ -41,6 +41,9 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// How their names begin.
+    pub const OWN: &'static str = "WEIR_CACHE_";
+
     /// Reads them.
     pub fn read(reader: &mut Reader<'_>) -> Self {
         let defaults = Self::default();
@@ -81,7 +84,7 @@ mod tests {
         let mut reader = Reader::new(&env);
         let settings = Settings::read(&mut reader);
         reader
-            .finish(&["WEIR_CACHE_"], settings)
+            .finish(&[Settings::OWN], settings)
             .map(|(settings, _)| settings)
             .map_err(|problems| problems.to_string())
     }

@@ -34,7 +34,7 @@ pub struct Line {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it like this")]
-fn told<S: Serializer>(hour: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn told<S: Serializer>(hour: &i64, serializer: S) -> Result<S::Ok, S::Error> {
     rfc3339(moment(hour.saturating_mul(1_000_000))).serialize(serializer)
 }
 

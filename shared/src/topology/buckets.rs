@@ -6,7 +6,7 @@ use async_nats::jetstream::{self, kv};
 
 use super::{LEADER_TTL, TopologyError};
 use crate::config::fleet::Streams;
-use crate::subject::{BREAKERS_BUCKET, CACHE_BUCKET, LEADER_BUCKET, LIMITS_BUCKET};
+use crate::subject::{BREAKERS_BUCKET, CACHE_BUCKET, LEADER_BUCKET, LIMITS_BUCKET, WARM_BUCKET};
 
 /// How long a breaker is remembered that nobody changes; far longer than one can stay open without a probe.
 const BREAKERS_MAX_AGE: Duration = Duration::from_secs(86_400);
@@ -61,6 +61,18 @@ pub async fn cache_bucket(js: &jetstream::Context, streams: &Streams) -> Result<
         history: 1,
         max_age: crate::cache::REMEMBERED,
         max_bytes: CACHE_MAX_BYTES,
+        num_replicas: streams.replicas,
+        ..Default::default()
+    };
+    lasting_bucket(js, config).await
+}
+
+/// The bucket of what schedulers keep of warming, and of what people have paused.
+pub async fn warm_bucket(js: &jetstream::Context, streams: &Streams) -> Result<kv::Store, TopologyError> {
+    let config = kv::Config {
+        bucket: WARM_BUCKET.into(),
+        description: "Weir: what warming was worth, and what of it is paused".into(),
+        history: 1,
         num_replicas: streams.replicas,
         ..Default::default()
     };

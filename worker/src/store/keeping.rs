@@ -1,9 +1,12 @@
-//! What is kept for how long: outcomes and failures in partitions by time, and notes that nobody asks for any more. Every worker
+//! What is kept for how long: outcomes, failures and accesses in partitions by time, and notes that nobody asks for any more. Every worker
 //! looks after them; one at a time does.
 
 use std::convert::Infallible;
 use std::time::Duration;
 
+use shared::access::KEPT;
+use shared::access::fold::fold;
+use shared::access::write::forget_old;
 use shared::store::partitions::{self, Table};
 use sqlx::PgPool;
 
@@ -18,7 +21,7 @@ pub struct Keep {
 
 impl Keep {
     /// The tables in partitions.
-    pub fn tables(self) -> [Table; 2] {
+    pub fn tables(self) -> [Table; 3] {
         let table = |name, time, days| Table {
             name,
             time,
@@ -26,9 +29,16 @@ impl Keep {
             keep: self.rows,
             append_only: true,
         };
+        // What people and warming ask of the past of caches, and no record of what was done.
+        let accesses = Table {
+            keep: KEPT,
+            append_only: false,
+            ..table("access_log", "flushed_at", 1)
+        };
         [
             table("outcomes", "finished_at", self.days),
             table("failures", "at", 1),
+            accesses,
         ]
     }
 }
@@ -41,6 +51,9 @@ pub async fn keep_up(pool: PgPool, keep: Keep) -> Result<(), Infallible> {
         }
         if let Err(error) = partitions::complete(&pool, &keep.tables()).await {
             tracing::warn!(%error, "indexes of older partitions are not complete yet");
+        }
+        if let Err(error) = fold(&pool).await {
+            tracing::warn!(%error, "the access log stays in many rows for another hour");
         }
         tokio::time::sleep(partitions::EVERY).await;
     }
@@ -65,5 +78,5 @@ pub async fn tend(pool: &PgPool, keep: Keep) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM suspects WHERE at < now() - interval '1 day'")
         .execute(pool)
         .await?;
-    Ok(())
+    forget_old(pool).await
 }
