@@ -1,8 +1,11 @@
 //! The command line.
 
+mod cache;
 mod dlq;
 mod look;
+mod past;
 mod rules;
+mod warm;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,11 +14,14 @@ use clap::{Args, Parser, Subcommand};
 use shared::event::{EventId, Key, Priority, Tenant};
 use shared::subject::Service;
 
+pub(crate) use cache::{Cache, CacheDrop, CacheStats, CacheWorth};
 pub(crate) use dlq::{Chosen, Dlq, DlqList, DlqPurge, DlqReplay, DlqShow, Rate, Selection};
 pub(crate) use look::{
     Explain, Limits, LimitsList, LimitsReset, LimitsSet, LimitsShadow, LimitsShow, Turned,
 };
+pub(crate) use past::{History, Tail};
 pub(crate) use rules::{Check, Rules};
+pub(crate) use warm::{Warm, WarmExplain, WarmPause, WarmResume, WarmStatus};
 
 /// Runs and looks after a fleet for integration events.
 #[derive(Debug, Parser)]
@@ -46,9 +52,19 @@ pub(crate) enum Command {
     Publish(Publish),
     /// Show what waits, what is retried and what is dead, by service and lane.
     Status(Status),
+    /// Show what became of events, or all that is known of one of them.
+    History(History),
+    /// Show ends and failed attempts as they come, until Ctrl-C.
+    Tail(Tail),
     /// List, show, replay and purge dead letters.
     #[command(subcommand)]
     Dlq(Dlq),
+    /// Drop what is cached, and show how much there is and what it is worth.
+    #[command(subcommand)]
+    Cache(Cache),
+    /// Show, explain and pause what is fetched ahead into caches.
+    #[command(subcommand)]
+    Warm(Warm),
     /// List, show and change the limits while the fleet runs.
     #[command(subcommand)]
     Limits(Limits),

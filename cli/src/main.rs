@@ -2,19 +2,23 @@
 //! list and replay dead letters, check rules.
 
 mod args;
+mod cache;
 mod dlq;
 mod explain;
 mod failure;
 mod fleet;
+mod history;
 mod limits;
 mod moment;
 mod publish;
 mod rules;
 mod status;
 mod tables;
+mod tail;
 mod terminal;
 mod up;
 mod upstreams;
+mod warm;
 
 use std::process::ExitCode;
 
@@ -46,7 +50,11 @@ fn main() -> ExitCode {
             Command::Up(up) => Box::pin(up::run(up)).await,
             Command::Publish(publish) => publish::run(publish).await,
             Command::Status(status) => status::run(status).await,
+            Command::History(history) => Box::pin(history::run(history)).await,
+            Command::Tail(tail) => Box::pin(tail::run(tail)).await,
             Command::Dlq(dlq) => Box::pin(dlq::run(dlq)).await,
+            Command::Cache(cache) => cache::run(cache).await,
+            Command::Warm(warm) => Box::pin(warm::run(warm)).await,
             Command::Limits(limits) => Box::pin(limits::run(limits)).await,
             Command::Rules(rules) => rules::run(&rules),
             Command::Explain(explain) => Box::pin(explain::run(explain)).await,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderValue, header};
 use ingest::accept::api::{MOST_AHEAD, Wishes};
 use ingest::batch::{Form, MOST, split};
-use ingest::error::Code;
+use ingest::error::{Code, Refusal};
 use ingest::tokens::Tokens;
 use ring::digest;
 
@@ -34,7 +34,8 @@ pub fn check(bytes: &[u8]) {
     });
     match tokens.authenticate(&request.headers) {
         Ok(token) => assert!(bearer == Some(TOKEN.as_bytes()) && token.name() == "ci"),
-        Err(refusal) => {
+        Err(why) => {
+            let refusal = Refusal::from(why);
             refused(&refusal);
             let code = if bearer.is_some() {
                 Code::TokenUnknown

@@ -9,6 +9,7 @@
 mod fleet {
     pub(crate) mod agent;
     pub(crate) mod breaker;
+    pub(crate) mod cache;
     pub(crate) mod claims;
     pub(crate) mod effects;
     pub(crate) mod failures;
@@ -19,5 +20,6 @@ mod fleet {
     pub(crate) mod rules;
     pub(crate) mod services;
     pub(crate) mod shutdown;
+    pub(crate) mod warm;
     pub(crate) mod world;
 }

@@ -1,6 +1,9 @@
-//! What people and tools ask: `GET /api/services`, `GET /api/scaling`.
+//! What people and tools ask: `GET /api/services`, `GET /api/scaling`, `GET /api/warm`; of the past
+//! `GET /api/events`, `GET /api/report`.
 
+pub mod events;
 mod scaling;
+pub mod warm;
 
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};

@@ -3,8 +3,11 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use shared::bearer::Tokens;
 use shared::config::{Fleet, Reader};
 use shared::failpoint;
+use shared::store::settings::{Settings as Postgres, Size};
+use shared::warm::Mode;
 
 use crate::external;
 use crate::external::certificate::Files;
@@ -27,6 +30,17 @@ Settings (environment; NAME_FILE reads the value from that file):
   WEIR_SCHEDULER_SCALE_MIN, _MAX  bounds of that count [2], [10]
   WEIR_SCHEDULER_SCALE_EVERY, _COOLDOWN  pause between two decisions [1m], and after a change until
                             it may be lowered [5m]
+  WEIR_POSTGRES_URL         where events are kept: /api/events and /api/report answer from it; off unless
+                            set. WEIR_POSTGRES_READ_URL: a streaming replica that they ask instead as
+                            long as it is at most WEIR_POSTGRES_LAG [10s] behind
+  WEIR_POSTGRES_READ_TIMEOUT, _ACQUIRE_TIMEOUT, _RECYCLE, _HEALTH  longest question [30s], longest wait
+                            for a connection [30s], its age [1h], pause between looks at a pool [30s]
+  WEIR_POSTGRES_QUERY_CACHE for how long a report is kept, 0s for not at all [5m]
+  WEIR_SCHEDULER_POSTGRES_CONNECTIONS  least and most, at most 50 [10-50]
+  WEIR_SCHEDULER_TOKENS     who may ask for events, as WEIR_TOKENS of ingest:
+                            name:sha256hex:service+service or name:sha256hex:*; nobody unless set
+  WEIR_WARM                 off, shadow or on: whether what will be asked for is fetched ahead into caches, for
+                            which WEIR_POSTGRES_URL must be set; shadow notes and judges it only [shadow]
   WEIR_NATS_URL             several by commas, also user:password@ or token@ [nats://127.0.0.1:4222]
   WEIR_NATS_CREDENTIALS     contents of a .creds file
   SSL_CERT_FILE             authorities that TLS connections trust, PEM, instead of the machine's
@@ -56,6 +70,45 @@ pub struct Config {
     pub external: Option<external::Settings>,
     /// `WEIR_SCHEDULER_KEDA_LISTEN`: where KEDA asks; `None` for nowhere.
     pub keda_listen: Option<SocketAddr>,
+    /// What `/api/events` and `/api/report` answer from, and whom.
+    pub history: History,
+    /// `WEIR_WARM`: whether caches are warmed.
+    pub warm: Mode,
+}
+
+/// Where the past is and who may ask for it.
+#[derive(Debug, Clone)]
+pub struct History {
+    /// `WEIR_POSTGRES_*`; without a URL nobody is answered.
+    pub postgres: Postgres,
+    /// `WEIR_SCHEDULER_POSTGRES_CONNECTIONS`: connections of this process, the least and the most.
+    pub connections: Size,
+    /// `WEIR_SCHEDULER_TOKENS`: who may ask, about which services. Without any nobody may.
+    pub tokens: Tokens,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self {
+            postgres: Postgres::default(),
+            connections: Size::READ,
+            tokens: Tokens::default(),
+        }
+    }
+}
+
+impl History {
+    fn read(reader: &mut Reader<'_>) -> Self {
+        let shown = |tokens: &Tokens| {
+            let tokens: Vec<_> = tokens.iter().map(|token| format!("{token:?}")).collect();
+            tokens.join(",")
+        };
+        Self {
+            postgres: Postgres::read(reader, None),
+            connections: reader.parsed("WEIR_SCHEDULER_POSTGRES_CONNECTIONS", Size::READ),
+            tokens: reader.with("WEIR_SCHEDULER_TOKENS", Tokens::default(), Tokens::read, shown),
+        }
+    }
 }
 
 /// How backlog and load become counts of workers.
@@ -131,7 +184,7 @@ impl Scaling {
 
 impl Config {
     /// Prefixes of the settings read here.
-    pub const OWN: [&'static str; 1] = ["WEIR_SCHEDULER_"];
+    pub const OWN: [&'static str; 3] = ["WEIR_SCHEDULER_", "WEIR_WARM", Postgres::OWN];
 
     /// Looks at the files that the settings name, where the process is to run: what is wrong with them is wrong with the
     /// settings.
@@ -175,6 +228,8 @@ impl Config {
                 },
                 |listen| listen.map_or_else(String::new, |listen: SocketAddr| listen.to_string()),
             ),
+            history: History::read(reader),
+            warm: reader.parsed("WEIR_WARM", Mode::default()),
             fleet: Fleet::read(reader),
             listen: reader.parsed("WEIR_SCHEDULER_LISTEN", listen),
             interval: reader.duration(

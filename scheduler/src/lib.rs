@@ -2,7 +2,8 @@
 //!
 //! [`observe`] reads what waits where, [`board`] keeps the latest of it with its age, [`api`] and [`metrics`] show
 //! it, [`external`] to the autoscalers of Kubernetes. [`leader`] elects one replica, whose [`backstop`] buries messages that were delivered too often and whose
-//! [`claims`] removes bodies that nobody refers to.
+//! [`claims`] removes bodies that nobody refers to. [`warm`] tells what to fetch into caches ahead
+//! of need, [`warming`] has it fetched.
 
 pub mod api;
 pub mod backstop;
@@ -18,6 +19,8 @@ pub mod observe;
 pub mod scaling;
 pub mod signal;
 pub mod tally;
+pub mod warm;
+pub mod warming;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,6 +32,9 @@ use shared::connect::{self, ConnectError};
 use shared::health::Health;
 use shared::lifecycle::{OnEnd, OnShutdown, Tasks, Unclean};
 use shared::serve::{Bounds, serve};
+use shared::store::metrics::Metrics as PoolMetrics;
+use shared::store::pool as postgres;
+use shared::store::reads::Reads;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +43,7 @@ pub use crate::config::Config;
 use crate::board::Board;
 use crate::leader::{Candidate, Leadership};
 use crate::metrics::Metrics;
+use crate::warming::metrics::WarmMetrics;
 
 /// What a connection to the plain listener may do: Prometheus, probes, people. Common proxies close an idle one after 60 s.
 const BOUNDS: Bounds = Bounds {
@@ -56,6 +63,9 @@ pub enum RunError {
     /// The external metrics API cannot be served.
     #[error(transparent)]
     External(#[from] external::CannotServe),
+    /// A URL of Postgres is none.
+    #[error("WEIR_POSTGRES_URL or WEIR_POSTGRES_READ_URL: {0}")]
+    Postgres(#[from] sqlx::Error),
     /// KEDA cannot be listened for.
     #[error("WEIR_SCHEDULER_KEDA_LISTEN: cannot listen on {0}: {1}")]
     Keda(SocketAddr, std::io::Error),
@@ -124,9 +134,9 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
     let (token, jobs) = (
         shutdown.clone(),
         backstop::Backstop {
-            js,
+            js: js.clone(),
             streams: config.fleet.streams.clone(),
-            leadership,
+            leadership: leadership.clone(),
             metrics,
         },
     );
@@ -136,7 +146,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
 
     let seen = Arc::clone(&board);
     let mut health = Health::new(shutdown.clone())
-        .nats(client)
+        .nats(client.clone())
         .check("observation", move || {
             let seen = Arc::clone(&seen);
             async move { seen.fresh() }
@@ -148,7 +158,26 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         });
         server.start(Arc::clone(&board), &mut registry, &tasks, shutdown.clone(), grace);
     }
-    let routes = api::routes(board).merge(health.routes(registry));
+    let reads = reads(&config.history, &mut registry, &tasks)?;
+    let warming = warming::Warming {
+        js,
+        client: client.clone(),
+        streams: config.fleet.streams.clone(),
+        services: config.fleet.services.clone(),
+        mode: config.warm,
+        database: reads.as_ref().map(|reads| reads.primary().clone()),
+        board: Arc::clone(&board),
+        leadership,
+        metrics: WarmMetrics::register(&mut registry),
+    };
+    tasks.spawn("warming", OnEnd::Restart, OnShutdown::Abort, move || {
+        warming.clone().run()
+    });
+    let past = api::events::Past::new(reads, &config.history);
+    let routes = api::routes(board)
+        .merge(api::events::routes(past))
+        .merge(api::warm::routes(client, config.history.tokens.clone()))
+        .merge(health.routes(registry));
     // A client that never reads its answer must not keep the leadership from being given back in time.
     let grace = config.fleet.shutdown_deadline / 2;
     if !serve(listener, routes, BOUNDS, Gauge::default(), shutdown, grace).await {
@@ -158,4 +187,38 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: CancellationTo
         .drain(tokio::time::Instant::now() + config.fleet.shutdown_deadline / 3)
         .await?;
     Ok(())
+}
+
+/// Where the past is read, and what keeps an eye on its pools; `None` without Postgres.
+fn reads(
+    history: &config::History,
+    registry: &mut Registry,
+    tasks: &Tasks,
+) -> Result<Option<Reads>, RunError> {
+    let settings = &history.postgres;
+    let Some(url) = &settings.url else {
+        return Ok(None);
+    };
+    let metrics = PoolMetrics::register(registry);
+    let reads = Reads::open(
+        url,
+        settings,
+        history.connections,
+        "weir-scheduler",
+        metrics.clone(),
+    )?;
+    let pools = [("read", Some(reads.primary())), ("replica", reads.replica())];
+    for (name, pool) in pools.into_iter().filter_map(|(name, pool)| Some((name, pool?))) {
+        let (pool, metrics, every) = (pool.clone(), metrics.of(name, pool), settings.health);
+        tasks.spawn("postgres", OnEnd::Restart, OnShutdown::Abort, move || {
+            postgres::watch(pool.clone(), metrics.clone(), every)
+        });
+    }
+    if reads.replica().is_some() {
+        let watched = reads.clone();
+        tasks.spawn("replica", OnEnd::Restart, OnShutdown::Abort, move || {
+            watched.clone().watch()
+        });
+    }
+    Ok(Some(reads))
 }

@@ -76,6 +76,8 @@ impl Replica {
             claims_grace: Duration::from_hours(1),
             scaling: scheduler::config::Scaling::default(),
             keda_listen: None,
+            history: scheduler::config::History::default(),
+            warm: shared::warm::Mode::default(),
             external: None,
         };
         let shutdown = CancellationToken::new();

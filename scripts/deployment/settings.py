@@ -222,7 +222,8 @@ def capacity(place, found):
         problems.append("nats.conf does not sync every write")
     postgres = (ROOT / "deploy/postgresql.conf").read_text()
     connections = int(re.search(r"^max_connections = (\d+)", postgres, re.MULTILINE)[1])
-    each = next(int(one.settings["WEIR_WORKER_POSTGRES_CONNECTIONS"]) for one in found if one.name == "worker")
+    least_and_most = next(one.settings["WEIR_WORKER_POSTGRES_CONNECTIONS"] for one in found if one.name == "worker")
+    each = int(least_and_most.rpartition("-")[2])
     # The largest number of workers in either: the dev overlay's autoscaler.
     if each * 3 > connections:
         problems.append(f"{place}: three workers take {each * 3} connections, postgresql.conf has {connections}")

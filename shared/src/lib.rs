@@ -8,9 +8,12 @@
 //!
 //! Every service reads its settings by [`config`], connects by [`connect`], listens by [`serve`], starts and stops by [`lifecycle`].
 
+pub mod access;
 pub mod address;
 pub mod backoff;
+pub mod bearer;
 pub mod breaker;
+pub mod cache;
 pub mod claim;
 pub mod config;
 pub mod connect;
@@ -26,8 +29,10 @@ pub mod schedule;
 pub mod serve;
 #[cfg(feature = "servers")]
 pub mod servers;
+pub mod store;
 pub mod stored;
 pub mod subject;
 pub mod telemetry;
 pub mod topology;
+pub mod warm;
 pub mod wire;

@@ -44,6 +44,8 @@ pub struct Ask {
     pub ahead: Duration,
     /// How far after the first the last may lie.
     pub block: Duration,
+    /// Only calls that nobody else needs: at least half of every limit stays, as [`bucket::Part::spare`] counts it.
+    pub idle: bool,
 }
 
 /// What a question to the limiter came to.
@@ -206,6 +208,7 @@ impl Limiter {
             self.full,
             &*self.holder,
             keys,
+            ask.idle,
         );
         let request = rmp_serde::to_vec(&request).map_err(|e| Unavailable::Garbled(e.to_string()))?;
         let mut call = TAKE.prepare_invoke();

@@ -1,9 +1,12 @@
 //! Every name that lives on the NATS server: streams, subjects, consumers, buckets, headers. Nothing else in the
 //! project spells one out.
 
+mod warm;
+
 use std::fmt;
 
 use async_nats::HeaderMap;
+pub use warm::{WARM_ASK, WARM_BUCKET, WARM_GROUP, WARM_PAUSED};
 
 use crate::event::{Invalid, Tenant};
 
@@ -43,6 +46,8 @@ pub const CLAIMS_MOVED: &str = "claims.moved";
 pub const BODIES_META: &str = "$O.weir_bodies.M";
 /// Key-value bucket of the upstreams that are or were out of service; see [`crate::breaker`].
 pub const BREAKERS_BUCKET: &str = "weir_breakers";
+/// Key-value bucket of what has become invalid in caches; see [`crate::cache`].
+pub const CACHE_BUCKET: &str = "weir_cache";
 /// Where workers tell each other of their calls to upstreams: `breaker.<service>`. No stream keeps it.
 pub const BREAKER: &str = "breaker";
 

@@ -25,7 +25,7 @@ use crate::subject::{
     Service,
 };
 
-pub use buckets::{breakers_bucket, leader_bucket, limits_bucket};
+pub use buckets::{breakers_bucket, cache_bucket, leader_bucket, limits_bucket, warm_bucket};
 
 /// Version of the topology, kept in the streams' metadata under [`SCHEMA_KEY`].
 pub const SCHEMA: &str = "1";

@@ -86,15 +86,16 @@ fn report() -> impl Strategy<Value = Option<Report>> {
 fn step() -> impl Strategy<Value = Step> {
     (
         prop_oneof![3 => 0_u64..3_000, 1 => 0_u64..60_000],
-        (0_u32..40, 0_u64..50, 0_u64..20),
+        (0_u32..40, 0_u64..50, 0_u64..20, prop::bool::weighted(0.3)),
         [report(), report()],
     )
-        .prop_map(|(pause, (calls, ahead, block), report)| Step {
+        .prop_map(|(pause, (calls, ahead, block, idle), report)| Step {
             pause: Duration::from_micros(pause),
             ask: Ask {
                 calls,
                 ahead: MS * ahead as u32,
                 block: MS * block as u32,
+                idle,
             },
             report,
         })
@@ -105,7 +106,7 @@ fn step() -> impl Strategy<Value = Step> {
 async fn the_script_does_what_the_arithmetic_says() {
     let (redis, _dir) = redis().await;
     let mut runner = TestRunner::new(Config::default());
-    let mut granted = 0.0;
+    let (mut granted, mut spare) = (0.0, 0.0);
     for (round, rules) in [
         ["50 per 100ms, burst 20", "30 per 100ms, fixed"],
         ["20 per 100ms, burst 1", "400 per second, burst 7"],
@@ -158,12 +159,13 @@ async fn the_script_does_what_the_arithmetic_says() {
                     .iter()
                     .map(|part| (part.state.push, part.state.total))
                     .collect();
-                let ours = bucket::take(
+                let ours = bucket::take_as(
                     grant.now,
                     &mut parts,
                     step.ask.calls.into(),
                     micros(step.ask.ahead),
                     micros(step.ask.block),
+                    step.ask.idle,
                 );
                 assert_eq!(
                     (ours.calls, ours.at_start),
@@ -176,6 +178,7 @@ async fn the_script_does_what_the_arithmetic_says() {
                     "{ours:?} {grant:?}"
                 );
                 granted += ours.calls;
+                spare += if step.ask.idle { ours.calls } else { 0.0 };
                 for (i, part) in parts.into_iter().enumerate() {
                     // Expired is as good as never used.
                     if let Some(theirs) = &standing[i].state {
@@ -188,7 +191,7 @@ async fn the_script_does_what_the_arithmetic_says() {
             }
         }
     }
-    assert!(granted > 40.0, "{granted}");
+    assert!(granted > 40.0 && spare > 3.0, "{granted} {spare}");
 }
 
 /// Commands of ours to the same server.
@@ -358,6 +361,7 @@ async fn a_redis_without_a_past_starts_behind_what_was_booked() {
         calls: 5,
         ahead: MS * 100,
         block: MS * 20,
+        idle: false,
     };
     let mut last = 0.0_f64;
     for _ in 0..40 {

@@ -215,11 +215,14 @@ impl World {
     async fn weir(&self, promise: Promise) -> f64 {
         self.fill().await;
         if promise.results {
-            // An empty table, as the floor's is; the first time there is none yet.
+            // An empty table, as the floor's is: nothing that was recorded can be taken away.
             let database = sqlx::PgPool::connect(&self.servers.postgres.url("bench"))
                 .await
                 .unwrap();
-            let _ = sqlx::query("TRUNCATE outcomes").execute(&database).await;
+            sqlx::raw_sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+                .execute(&database)
+                .await
+                .unwrap();
         }
         let postgres = if promise.results {
             self.servers.postgres.url("bench")

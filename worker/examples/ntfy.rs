@@ -36,6 +36,7 @@ const KIND: Kind = Kind {
     unknown: Policy::Dead,
     charged_apart: &[],
     own_endpoint: false,
+    caches: false,
     read: Settings::read,
 };
 
@@ -135,10 +136,10 @@ impl Ntfy {
         let reading = turn.answered(&answer);
         Provider::Other.failure(&answer, &reading, SystemTime::now())?;
         let said: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
-        Ok(Completion {
-            code: "sent".into(),
-            result: Some(json!({"id": said["id"], "topic": wanted.topic})),
-        })
+        Ok(Completion::with(
+            "sent",
+            json!({"id": said["id"], "topic": wanted.topic}),
+        ))
     }
 }
 

@@ -7,8 +7,10 @@ mod upstreams;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use shared::config::reader::without_password;
+use shared::cache::Settings as Cache;
+use shared::access::Share;
 use shared::config::{Fleet, Reader};
+use shared::store::settings::{Settings as Postgres, Size};
 use shared::subject::Service;
 use shared::wire;
 
@@ -22,7 +24,14 @@ pub use service::ServiceConfig;
 use service::prefix;
 
 /// Prefixes of the settings that only workers read.
-pub const OWN: [&str; 4] = ["WEIR_WORKER_", "WEIR_SERVICE_", "WEIR_LIMITS_", "WEIR_RULES"];
+pub const OWN: [&str; 6] = [
+    "WEIR_WORKER_",
+    "WEIR_SERVICE_",
+    "WEIR_LIMITS_",
+    "WEIR_RULES",
+    Postgres::OWN,
+    Cache::OWN,
+];
 
 /// Settings of a worker.
 #[derive(Debug, Clone)]
@@ -35,15 +44,20 @@ pub struct Config {
     pub name: String,
     /// `WEIR_REDIS_URL`.
     pub redis_url: String,
-    /// `WEIR_POSTGRES_URL`; `None` for `none`: nothing is recorded and duplicates later than the deduplication
+    /// `WEIR_POSTGRES_*`; without a URL for `none`: nothing is recorded and duplicates later than the deduplication
     /// window are not found.
-    pub postgres_url: Option<String>,
-    /// `WEIR_WORKER_POSTGRES_CONNECTIONS`: most connections of this process.
-    pub postgres_connections: u32,
+    pub postgres: Postgres,
+    /// `WEIR_WORKER_POSTGRES_CONNECTIONS`: connections of this process, the least and the most.
+    pub postgres_connections: Size,
     /// `WEIR_WORKER_INBOX`: for how long a delivery that comes again is recognised.
     pub inbox: Duration,
-    /// `WEIR_WORKER_KEEP`: for how long outcomes and failures are kept.
+    /// `WEIR_WORKER_KEEP`: for how long outcomes and failures are kept. `WEIR_WORKER_PARTITION`: how long a partition of
+    /// outcomes is, in whole days.
     pub keep: Keep,
+    /// `WEIR_CACHE_*`: how large the cache is, which all services of this worker share.
+    pub cache: Cache,
+    /// `WEIR_WORKER_ACCESS`: of which share of the keys look-ups of cached answers are noted, in Postgres.
+    pub access: Share,
     /// `WEIR_WORKER_BATCH`: most messages asked for at once.
     pub batch: usize,
     /// `WEIR_WORKER_MAX_DECODED`, in bytes: events above 64 KB held at once, all services together. The smallest is room
@@ -85,19 +99,9 @@ impl Config {
             reader.foreign(prefix(other) + "_");
         }
         let listen = SocketAddr::from(([0, 0, 0, 0], 8081));
-        let postgres = reader.with(
-            "WEIR_POSTGRES_URL",
-            String::new(),
-            postgres_url,
-            |url: &String| without_password(url),
-        );
-        if postgres.is_empty() {
-            reader.problem(
-                "WEIR_POSTGRES_URL",
-                "is missing: where results are kept (`none` to keep none)",
-            );
-        }
-        let recorded = postgres != "none";
+        let missing = "is missing: where results are kept (`none` to keep none)";
+        let postgres = Postgres::read(reader, Some(missing));
+        let recorded = postgres.url.is_some() || reader.has_problem("WEIR_POSTGRES_URL");
         let ahead = reader.duration(
             "WEIR_WORKER_AHEAD",
             Duration::from_millis(100),
@@ -116,6 +120,10 @@ impl Config {
         let day = Duration::from_secs(86_400);
         let inbox = reader.duration("WEIR_WORKER_INBOX", day * 14, day / 24..=day * 3650);
         let keep = reader.duration("WEIR_WORKER_KEEP", day * 90, day..=day * 36_500);
+        let partition = reader.duration("WEIR_WORKER_PARTITION", day * 7, day..=day * 31);
+        if !partition.as_secs().is_multiple_of(day.as_secs()) {
+            reader.problem("WEIR_WORKER_PARTITION", "is not whole days: write 1d or 7d");
+        }
         if keep < inbox {
             reader.problem(
                 "WEIR_WORKER_KEEP",
@@ -127,12 +135,17 @@ impl Config {
             limits_full,
             rules: Book::read(reader, &fleet.services),
             inbox,
-            keep: Keep(keep),
+            access: reader.parsed("WEIR_WORKER_ACCESS", Share::ALL),
+            keep: Keep {
+                rows: keep,
+                days: (partition.as_secs() / day.as_secs()) as u16,
+            },
             listen: reader.parsed("WEIR_WORKER_LISTEN", listen),
             name: reader.text("WEIR_WORKER_NAME", &default_name()),
             redis_url: reader.url("WEIR_REDIS_URL", "redis://127.0.0.1:6379", &["redis", "rediss"]),
-            postgres_url: Some(postgres).filter(|url| url != "none"),
-            postgres_connections: reader.number("WEIR_WORKER_POSTGRES_CONNECTIONS", 8, 1..=50) as u32,
+            postgres,
+            cache: Cache::read(reader),
+            postgres_connections: reader.parsed("WEIR_WORKER_POSTGRES_CONNECTIONS", Size::WRITE),
             private_hosts: reader.list(SETTING, "", |text| text.parse::<Allowed>().map_err(str::to_owned)),
             batch: reader.number("WEIR_WORKER_BATCH", 512, 1..=5_000) as usize,
             max_decoded: reader.bytes(
@@ -161,14 +174,6 @@ impl Config {
             .iter()
             .map(|service| service.service.clone())
             .collect()
-    }
-}
-
-fn postgres_url(text: &str) -> Result<String, String> {
-    if text == "none" || text.starts_with("postgres://") || text.starts_with("postgresql://") {
-        Ok(text.to_owned())
-    } else {
-        Err("must begin with postgres:// (or be `none`)".into())
     }
 }
 

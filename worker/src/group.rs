@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use prometheus_client::metrics::counter::Counter;
-use shared::event::Event;
+use shared::event::{Event, EventId};
 use shared::failure::Failure;
 use shared::limiter::Charge;
 use tokio::sync::{Notify, oneshot};
@@ -24,6 +24,7 @@ use crate::outbound::lease::Lease;
 use crate::pool::Pool;
 use crate::process::{no_answer, put_off, take_turn};
 use crate::quota::{Ticket, Wait};
+use crate::response::Moment;
 
 /// A group waits up to this long for the quota that every call falls under: its places are taken, and fewer groups wait
 /// than calls can begin.
@@ -78,14 +79,18 @@ struct Open {
 #[derive(Debug)]
 struct Member {
     event: Arc<Event>,
+    known: Known,
     told: oneshot::Sender<Told>,
 }
+
+/// The tag of what is known of an event's read.
+type Known = Option<(EventId, String)>;
 
 /// What a member is told by the one that leads.
 #[derive(Debug)]
 enum Told {
-    /// How its part of the call ended, and with which event it went.
-    Ended(Outcome, Arc<Event>),
+    /// How its part of the call ended, when that was begun, and with which event it went.
+    Ended(Outcome, Option<Moment>, Arc<Event>),
     /// That it should make a call of its own.
     Alone,
 }
@@ -93,8 +98,8 @@ enum Told {
 /// What became of an event in a group.
 #[derive(Debug)]
 pub enum Together {
-    /// Its part of the call ended.
-    Ended(Outcome),
+    /// Its part of the call ended, which began then if it reads what is kept.
+    Ended(Outcome, Option<Moment>),
     /// It is to make a call of its own.
     Alone,
 }
@@ -159,15 +164,15 @@ impl Groups {
         &self,
         key: Key,
         most: usize,
-        event: &Arc<Event>,
+        (event, known): (&Arc<Event>, &Known),
         ticket: Option<Ticket>,
     ) -> Result<Hears, Box<Leader<'_>>> {
         let mut open = self.open();
         if let Some(group) = open.get(&key) {
             let (told, hears) = oneshot::channel();
-            let event = Arc::clone(event);
+            let (event, known) = (Arc::clone(event), known.clone());
             let mut members = locked(&group.members);
-            members.push(Member { event, told });
+            members.push(Member { event, known, told });
             // The leader counts too.
             let is_full = members.len() + 1 >= most;
             drop(members);
@@ -268,10 +273,10 @@ impl Drop for Leader<'_> {
     }
 }
 
-/// Takes an event through its group's call.
+/// Takes an event through its group's call, with the tag of what is known of it.
 pub async fn together(
     key: Key,
-    event: &Event,
+    (event, known): (&Event, Option<(EventId, String)>),
     delivery: &Delivery,
     ticket: Option<Ticket>,
     lease: &Lease,
@@ -281,13 +286,13 @@ pub async fn together(
         return Together::Alone;
     };
     let event = Arc::new(event.clone());
-    let leader = match pool.groups.join(key, grouping.most, &event, ticket) {
+    let leader = match pool.groups.join(key, grouping.most, (&event, &known), ticket) {
         Err(leader) => leader,
         Ok(hears) => {
             return match hears.await {
-                Ok(Told::Ended(outcome, first)) => {
+                Ok(Told::Ended(outcome, asked, first)) => {
                     tracing::Span::current().record("weir.group", first.id.as_str());
-                    Together::Ended(outcome)
+                    Together::Ended(outcome, asked)
                 }
                 Ok(Told::Alone) | Err(_) => Together::Alone,
             };
@@ -301,20 +306,20 @@ pub async fn together(
     leader.close();
     let members = std::mem::take(&mut *locked(&leader.members));
     pool.groups.saw(members.len() + 1);
-    let (mine, theirs) = make(&event, &members, delivery, ticket, lease, pool).await;
+    let (mine, theirs) = make((&event, known), &members, delivery, ticket, lease, pool).await;
     for (member, told) in members.into_iter().zip(theirs) {
         // One that is gone was handed back.
         let _ = member.told.send(told);
     }
     match mine {
-        Told::Ended(outcome, _) => Together::Ended(outcome),
+        Told::Ended(outcome, asked, _) => Together::Ended(outcome, asked),
         Told::Alone => Together::Alone,
     }
 }
 
 /// Makes the call for all of a group. What each is told: the first, and its members in their order.
 async fn make(
-    first: &Arc<Event>,
+    (first, known): (&Arc<Event>, Known),
     members: &[Member],
     delivery: &Delivery,
     ticket: Result<Ticket, Wait>,
@@ -324,7 +329,11 @@ async fn make(
     let events: Vec<&Event> = std::iter::once(&**first)
         .chain(members.iter().map(|member| &*member.event))
         .collect();
-    let outcomes = call(&events, delivery, ticket, lease, pool).await;
+    let others = members.iter().map(|member| member.known.clone());
+    let known = std::iter::once(known).chain(others).flatten().collect();
+    let mut asked = None;
+    let call = call((&events, known), delivery, ticket, lease, &mut asked, pool);
+    let outcomes = call.await;
     let alone = |count: usize| (Told::Alone, (0..count).map(|_| Told::Alone).collect());
     let Some(outcomes) = outcomes.filter(|outcomes| outcomes.len() == events.len()) else {
         return alone(members.len());
@@ -334,19 +343,22 @@ async fn make(
     if outcomes.len() > 1 && outcomes.iter().all(refused) {
         return alone(members.len());
     }
-    let mut told = outcomes
-        .into_iter()
-        .map(|outcome| outcome.map_or(Told::Alone, |outcome| Told::Ended(outcome, Arc::clone(first))));
+    let mut told = outcomes.into_iter().map(|outcome| {
+        outcome.map_or(Told::Alone, |outcome| {
+            Told::Ended(outcome, asked, Arc::clone(first))
+        })
+    });
     let mine = told.next().unwrap_or(Told::Alone);
     (mine, told.collect())
 }
 
 /// One call for all of these events; `None` when it did not tell of each.
 async fn call(
-    events: &[&Event],
+    (events, known): (&[&Event], Vec<(EventId, String)>),
     delivery: &Delivery,
     ticket: Result<Ticket, Wait>,
     lease: &Lease,
+    asked: &mut Option<Moment>,
     pool: &Pool,
 ) -> Option<Vec<Option<Outcome>>> {
     let all = |failure: Failure| Some(events.iter().map(|_| Some(Err(failure.clone()))).collect());
@@ -358,9 +370,10 @@ async fn call(
     let tenant = events[0].tenant.as_ref().map_or("", |tenant| tenant.as_str());
     charges.extend(pool.limits.charge_of(TENANT, tenant, 1));
     let turn = match take_turn(charges, delivery, Some(ticket), lease, pool).await {
-        Ok(turn) => turn,
+        Ok(turn) => turn.knowing(known),
         Err(failure) => return all(failure),
     };
+    *asked = pool.responses.moment();
     let handled = AssertUnwindSafe(pool.handler.handle_group(events.to_vec(), &turn)).catch_unwind();
     match timeout(pool.config.timeout, handled).await {
         Ok(Ok(outcomes)) => Some(outcomes),

@@ -11,6 +11,7 @@ pub mod linear;
 mod marker;
 pub mod none;
 mod path;
+pub mod read;
 pub mod slack;
 #[cfg(any(test, feature = "stage"))]
 pub mod stage;
@@ -31,10 +32,14 @@ use crate::limits::Limits;
 use crate::quota::Turn;
 
 pub use kind::{Kind, Make, Parts};
+pub use read::Read;
 
 /// Goes with every call: the event's id, by which an API that knows the header does a repeated call once. GitHub and
 /// Slack ignore it.
 pub const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// The code of an answer that is as it was: the event's result is what is kept of it.
+pub const UNCHANGED: &str = "http_304";
 
 /// The handlers that ship. A new one is a file with a `KIND`, and a line here.
 pub const KINDS: &[&Kind] = &[
@@ -72,6 +77,13 @@ pub trait Handler: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Found, Failure>> {
         let _ = (event, earlier, turn);
         std::future::ready(Ok(Found::CannotTell)).boxed()
+    }
+
+    /// What the event reads, if that is all that it does and may be done again at will: an answer that is kept may do.
+    /// Where one is known that is too old, [`Turn::knows`] has its tag, and [`Handler::handle`] may answer [`UNCHANGED`].
+    fn read(&self, event: &Event) -> Option<Read> {
+        let _ = event;
+        None
     }
 
     /// Makes the call that the event asks for, in its turn. Runs within the service's timeout; a panic is caught and
@@ -144,6 +156,11 @@ pub struct Completion {
     pub code: Cow<'static, str>,
     /// What is worth keeping of the answer.
     pub result: Option<serde_json::Value>,
+    /// By which the API knows an answer that was read.
+    pub etag: Option<String>,
+    /// What has changed, as the event has told us: answers with one of these tags are invalid. Only of events whose call
+    /// may be repeated, for it is until this is said.
+    pub changed: Vec<String>,
 }
 
 impl Completion {
@@ -157,6 +174,16 @@ impl Completion {
         Self {
             code: code.into(),
             result: None,
+            etag: None,
+            changed: Vec::new(),
+        }
+    }
+
+    /// A completion with a result.
+    pub fn with(code: impl Into<Cow<'static, str>>, result: serde_json::Value) -> Self {
+        Self {
+            result: Some(result),
+            ..Self::new(code)
         }
     }
 }

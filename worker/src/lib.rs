@@ -2,6 +2,7 @@
 //! [`pull`], [`delivery`], [`process`] (all stages in one short function), [`handler`], [`outbound`], [`store`],
 //! [`settle`].
 
+pub mod access;
 pub mod alive;
 pub mod batch;
 pub mod claim;
@@ -25,11 +26,13 @@ pub mod program;
 pub mod provider;
 pub mod pull;
 pub mod quota;
+pub mod response;
 pub mod room;
 pub mod settle;
 pub mod store;
 pub mod suspect;
 pub mod trace;
+pub mod warm;
 
 use std::future::IntoFuture;
 use std::sync::Arc;
@@ -38,31 +41,26 @@ use std::time::Duration;
 use async_nats::connection::State;
 use async_nats::jetstream;
 use prometheus_client::registry::Registry;
-use redis::aio::ConnectionManager;
 use shared::connect::{self, ConnectError};
 use shared::health::Health;
 use shared::lifecycle::{OnEnd, OnShutdown, Tasks, Unclean};
 use shared::limiter::Limiter;
+use shared::store::metrics::Metrics as PoolMetrics;
+use shared::store::migrate::migrate;
+use shared::store::pool as postgres;
 use shared::topology;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use config::{Config, ServiceConfig};
-use follow::{InForce, Rulebook, sweep};
-use group::Groups;
-use handler::{Handler, Parts, bucket_tag};
-use limits::Limits;
+use follow::{Rulebook, sweep};
+use handler::{Handler, Parts};
 use metrics::Metrics;
-use outbound::Outbound;
-use outbound::fleet::Fleet;
-use outbound::upstreams::{self, Upstreams};
-use pool::Pool;
-use quota::Quota;
 use room::Room;
-use store::{Owner, Store};
+use warm::WarmMetrics;
 
 /// What of the shutdown deadline is kept back for handing back what did not finish, and for the last acks.
 const HAND_BACK: Duration = Duration::from_secs(2);
@@ -107,12 +105,17 @@ pub async fn run(
     let (client, js, connects) = connect::nats_counted(&config.fleet, &config.name).await?;
     let redis = connect::redis(&config.redis_url)?;
     let database = config
-        .postgres_url
+        .postgres
+        .url
         .as_deref()
-        .map(|url| store::connect(url, config.postgres_connections));
+        .map(|url| postgres::write(url, &config.postgres, config.postgres_connections, "weir-worker"));
     let database = database.transpose()?;
     let mut registry = Registry::default();
+    let pools = PoolMetrics::register(&mut registry);
     let metrics = Metrics::register(&mut registry);
+    let notes = access::notes(&config, &mut registry);
+    let warmed = WarmMetrics::register(&mut registry);
+    let levels = response::levels(&config, &client, &js, database.as_ref(), &mut registry)?;
     let limiter = Limiter::new(redis.clone(), &config.name, config.limits_full);
 
     let started = CancellationToken::new();
@@ -124,6 +127,12 @@ pub async fn run(
         health = health.check("postgres", move || ping(database.clone()));
     }
     let tasks = Tasks::new(shutdown.clone());
+    if let Some(database) = database.clone() {
+        let (every, metrics) = (config.postgres.health, pools.of("write", &database));
+        tasks.spawn("postgres", OnEnd::Restart, OnShutdown::Abort, move || {
+            postgres::watch(database.clone(), metrics.clone(), every)
+        });
+    }
     let served = Arc::new(Mutex::new(Some((listener, health.routes(registry)))));
     tasks.spawn("health", OnEnd::Stop, OnShutdown::Abort, move || {
         let served = Arc::clone(&served);
@@ -146,7 +155,7 @@ pub async fn run(
     );
     let mut pools = Vec::new();
     for service in &config.services {
-        let make_pool = || PoolParts {
+        let make_pool = || pool::Parts {
             config: &config,
             service,
             client: &client,
@@ -161,6 +170,8 @@ pub async fn run(
             hand_back: &hand_back,
             room: &room,
             in_force: &in_force,
+            levels: levels.as_ref(),
+            notes: &notes,
         };
         let failed = |why| WorkerError::Handler(service.service.to_string(), why);
         pools.push(Arc::new(make_pool().assemble(make).map_err(failed)?));
@@ -172,10 +183,14 @@ pub async fn run(
             live::catch_up(pool, config.ahead).await;
             pool.upstreams.known().await;
         }
+        if let Some(levels) = &levels {
+            response::heard(levels).await;
+        }
     };
     if shutdown.run_until_cancelled(prepared).await.is_some() {
         started.cancel();
         if let Some(database) = database {
+            access::start(&background, &events, database.clone(), &notes, &config.name);
             let keep = config.keep;
             let partitioned = database.clone();
             tasks.spawn("partitions", OnEnd::Restart, OnShutdown::Abort, move || {
@@ -191,6 +206,10 @@ pub async fn run(
             let (followed, ahead) = (Arc::clone(pool), config.ahead);
             tasks.spawn("limits", OnEnd::Restart, OnShutdown::Abort, move || {
                 live::follow(Arc::clone(&followed), ahead)
+            });
+            let (warm, metrics) = (Arc::clone(pool), warmed.clone());
+            tasks.spawn("warm", OnEnd::Restart, OnShutdown::Abort, move || {
+                warm::serve(Arc::clone(&warm), metrics.clone())
             });
             let (pool, stop) = (Arc::clone(pool), shutdown.clone());
             tasks.spawn("pull", OnEnd::Stop, OnShutdown::Wait, move || {
@@ -227,7 +246,7 @@ async fn prepare(config: &Config, js: &jetstream::Context, database: Option<&PgP
         tokio::time::sleep(START_PAUSE).await;
     }
     let Some(database) = database else { return };
-    while let Err(error) = store::migrate(database).await {
+    while let Err(error) = migrate(database).await {
         tracing::warn!(%error, "not started: the tables are not to be had");
         tokio::time::sleep(START_PAUSE).await;
     }
@@ -281,98 +300,4 @@ async fn drain(
     }
     stopped?;
     Ok(())
-}
-
-/// What a pool is put together from.
-struct PoolParts<'a> {
-    config: &'a Config,
-    service: &'a ServiceConfig,
-    client: &'a async_nats::Client,
-    js: &'a jetstream::Context,
-    connects: &'a watch::Receiver<u64>,
-    limiter: &'a Limiter,
-    redis: &'a ConnectionManager,
-    database: Option<&'a PgPool>,
-    metrics: &'a Metrics,
-    background: &'a TaskTracker,
-    events: &'a TaskTracker,
-    hand_back: &'a CancellationToken,
-    room: &'a Room,
-    in_force: &'a InForce,
-}
-
-impl PoolParts<'_> {
-    fn assemble(self, make: &MakeHandler) -> Result<Pool, String> {
-        let service = &self.service.service;
-        let apart = self.service.kind.charged_apart;
-        let limits = Arc::new(Limits::new(
-            bucket_tag(self.service),
-            apart,
-            self.service.limits.clone(),
-        ));
-        let quota = quota::Parts {
-            limiter: self.limiter.clone(),
-            limits: Arc::clone(&limits),
-            provider: self.service.provider,
-            away: self.service.away,
-            ahead: self.config.ahead,
-            metrics: self.metrics.quota(service.as_str()),
-        };
-        let owner = Owner {
-            service: service.clone(),
-            worker: self.config.name.as_str().into(),
-            inbox: self.config.inbox,
-            longest_call: effect::longest_call(self.service.timeout),
-        };
-        let streams = &self.config.fleet.streams;
-        let upstreams = upstreams::Parts {
-            service,
-            urls: &self.service.urls,
-            looked_at: self.service.own.calls_its_url(),
-            rule: self.service.breaker,
-            timeout: self.service.timeout,
-            worker: &self.config.name,
-            metrics: self.metrics,
-            fleet: Fleet::new(self.client, self.js, streams, service),
-        };
-        let store = self
-            .database
-            .map(|db| Store::start(self.background, db.clone(), owner, self.metrics.store.clone()));
-        let parts = Parts {
-            outbound: Outbound::new(
-                self.service.concurrency,
-                self.service.kind.own_endpoint,
-                self.config.egress(self.service),
-            )?,
-            redis: self.redis.clone(),
-            limiter: self.limiter.clone(),
-            metrics: self.metrics.clone(),
-            database: self.database.cloned(),
-            dead_max_age: streams.dead_max_age,
-            background: self.background.clone(),
-        };
-        let handler = make(self.service, parts)?;
-        Ok(Pool {
-            groups: Groups::new(&*handler, self.metrics.groups(service.as_str())),
-            upstreams: Upstreams::start(self.background, upstreams)?,
-            handler,
-            quota: Quota::start(self.background, quota),
-            limits,
-            rules: self.in_force.clone(),
-            store,
-            metrics: self.metrics.service(service.as_str()),
-            stream: service.stream(),
-            config: self.service.clone(),
-            streams: self.config.fleet.streams.clone(),
-            worker: self.config.name.as_str().into(),
-            batch: self.config.batch,
-            client: Arc::new(self.client.clone()),
-            js: self.js.clone(),
-            connects: self.connects.clone(),
-            permits: Arc::new(Semaphore::new(self.service.concurrency)),
-            tasks: self.events.clone(),
-            hand_back: self.hand_back.clone(),
-            room: self.room.clone(),
-        })
-    }
 }

@@ -113,6 +113,7 @@ async fn answer(
         ahead: ahead.as_millis() as u64,
         concurrency: u32::try_from(pool.config.concurrency).unwrap_or(u32::MAX),
         timeout: pool.config.timeout.as_millis() as u64,
+        cache: pool.config.cache.as_millis() as u64,
         at: millis(SystemTime::now()),
         worker: pool.worker.to_string(),
         set: wished.map_or(0, |entry| entry.revision),

@@ -177,6 +177,7 @@ pub fn row(
     };
     Row {
         event_id: id,
+        tenant: None,
         state,
         failure,
         intent,

@@ -1,5 +1,7 @@
 //! One service's pool: what its events in flight share.
 
+mod parts;
+
 use std::sync::Arc;
 
 use async_nats::jetstream;
@@ -16,8 +18,10 @@ use crate::limits::Limits;
 use crate::metrics::ServiceMetrics;
 use crate::outbound::upstreams::Upstreams;
 use crate::quota::Quota;
+use crate::response::Responses;
 use crate::room::Room;
 use crate::store::Store;
+pub(crate) use parts::Parts;
 
 /// What the events of one service share while they are processed.
 pub struct Pool {
@@ -49,6 +53,8 @@ pub struct Pool {
     pub groups: Groups,
     /// Where its calls go.
     pub upstreams: Upstreams,
+    /// What its events have read.
+    pub responses: Responses,
     /// The code that does the work.
     pub handler: Arc<dyn Handler>,
     /// The rules in force.

@@ -24,6 +24,7 @@ use crate::outbound::upstreams::Candidate;
 use crate::outcome::{self, Verdict};
 use crate::pool::Pool;
 use crate::quota::{Ticket, Turn, Wait};
+use crate::response::{self, Look, Reading};
 use crate::settle::settle;
 use crate::store::Finding;
 use crate::suspect;
@@ -78,7 +79,8 @@ pub async fn process(delivery: Delivery, ticket: Option<Ticket>, candidate: Opti
     .await;
 }
 
-/// One attempt: not done already, allowed by the limits, begun by nobody else, handled. `None` when it was done before.
+/// One attempt: not done already, not known already, allowed by the limits, begun by nobody else, handled. `None` when it
+/// was done before.
 async fn attempt(
     event: &Event,
     delivery: &Delivery,
@@ -96,15 +98,23 @@ async fn attempt(
             Finding::Open => {}
         }
     }
+    let (mut ticket, mut candidate) = (ticket, candidate);
+    let let_go = || (ticket, candidate) = (None, None);
+    let mut reading = match response::look(event, delivery.accepted(), let_go, pool).await {
+        Look::Answered(done) => return Some(Ok(done)),
+        Look::Call(reading) => reading,
+    };
     let last = delivery.failed_attempts() + 1 >= pool.config.retries.attempts();
     let called = match pool.upstreams.choose(candidate, last).await {
         Ok(lease) => {
-            let called = call(event, delivery, ticket, &lease, note, pool).await;
+            let told = (&mut *note, reading.as_deref_mut());
+            let called = call(event, delivery, ticket, &lease, told, pool).await;
             lease.report(&called);
             called
         }
         Err(out) => Err(out.into()),
     };
+    let called = response::keep(reading, called, pool).await;
     failpoint::hit("worker.called");
     called
         .map_err(|failure| effect::judge(failure, *note, pool))
@@ -117,14 +127,23 @@ async fn call(
     delivery: &Delivery,
     ticket: Option<Ticket>,
     lease: &Lease,
-    note: &mut Note,
+    (note, reading): (&mut Note, Option<&mut Reading<'_>>),
     pool: &Pool,
 ) -> Result<Option<Completion>, Failure> {
+    let known = reading.as_ref().and_then(|reading| reading.knows(event));
     let ticket = match pool.groups.key(event, delivery, lease, pool) {
-        Some(key) => match Box::pin(group::together(key, event, delivery, ticket, lease, pool)).await {
-            Together::Ended(outcome) => return outcome.map(Some),
-            Together::Alone => None,
-        },
+        Some(key) => {
+            let together = group::together(key, (event, known.clone()), delivery, ticket, lease, pool);
+            match Box::pin(together).await {
+                Together::Ended(outcome, asked) => {
+                    if let Some(reading) = reading {
+                        reading.asked(asked);
+                    }
+                    return outcome.map(Some);
+                }
+                Together::Alone => None,
+            }
+        }
         None => ticket,
     };
     let mut turn = take_turn(charges(event, pool), delivery, ticket, lease, pool).await?;
@@ -147,6 +166,10 @@ async fn call(
     }
     effect::still_ours(*note, asked, pool)?;
     failpoint::hit("worker.intended");
+    let turn = turn.knowing(known.into_iter().collect());
+    if let Some(reading) = reading {
+        reading.asked(pool.responses.moment());
+    }
     let handled = AssertUnwindSafe(pool.handler.handle(event, &turn)).catch_unwind();
     match timeout(pool.config.timeout, handled).await {
         Ok(Ok(result)) => result.map(Some),
@@ -164,7 +187,7 @@ pub(crate) fn no_answer(timeout: Duration) -> Failure {
 }
 
 /// The limits that an event's own call falls under beside those of every call.
-fn charges(event: &Event, pool: &Pool) -> Vec<Charge> {
+pub(crate) fn charges(event: &Event, pool: &Pool) -> Vec<Charge> {
     let mut charges = pool.handler.charges(event, &pool.limits);
     let tenant = event.tenant.as_ref().map_or("", |tenant| tenant.as_str());
     charges.extend(pool.limits.charge_of(TENANT, tenant, 1));
@@ -214,6 +237,7 @@ async fn record(
             .as_ref()
             .map_or_else(|_| delivery.fallback_id(&pool.stream), |event| event.id.clone());
         let mut row = outcome::row(id, delivery, verdict, note, started, pool);
+        row.tenant = event.as_ref().ok().and_then(|event| event.tenant.clone());
         row.owed = to_commit;
         if !store.commit(row).instrument(trace::commit_span()).await {
             return false;

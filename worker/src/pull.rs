@@ -195,7 +195,11 @@ where
             Err(wait) => {
                 tracing::trace!(service = %pool.config.service, %wait, after = ?wait.after);
                 lanes.stand_down().await;
-                tokio::time::sleep(wait.after.min(LONGEST_WAIT)).await;
+                // An event that made no call leaves its ticket to another.
+                tokio::select! {
+                    () = tokio::time::sleep(wait.after.min(LONGEST_WAIT)) => {}
+                    () = pool.quota.returned() => {}
+                }
             }
         }
     }

@@ -4,6 +4,7 @@
 pub mod away;
 mod book;
 mod extras;
+mod idle;
 mod owed;
 mod quickest;
 mod report;
@@ -25,6 +26,7 @@ use crate::metrics::QuotaMetrics;
 use crate::provider::Provider;
 use away::{Away, Policy};
 use book::{Book, counts_flights};
+use idle::Idle;
 use slot::Slot;
 pub use turn::{Ticket, Turn};
 
@@ -109,6 +111,9 @@ struct Desk {
     urgent: Notify,
     /// A call begins: there will be something to look at.
     stir: Notify,
+    /// A ticket has come back unused.
+    back: Notify,
+    idle: Idle,
     seen_open: Mutex<Option<Instant>>,
     forecast: Mutex<Forecast>,
     /// How far apart calls of the lowest lane must be, and since when.
@@ -134,6 +139,8 @@ impl Quota {
             wake: Notify::new(),
             urgent: Notify::new(),
             stir: Notify::new(),
+            back: Notify::new(),
+            idle: Idle::default(),
             seen_open: Mutex::default(),
             forecast: Mutex::default(),
             lowest: Mutex::default(),
@@ -165,6 +172,11 @@ impl Quota {
     /// Whether a call could begin about now. Books nothing.
     pub async fn open(&self) -> Result<(), Wait> {
         self.desk.open().await
+    }
+
+    /// A ticket has come back unused since this was asked last: [`tickets`](Self::tickets) may have it.
+    pub async fn returned(&self) {
+        self.desk.back.notified().await;
     }
 
     /// At least one ticket and at most `most`, for as many messages.
@@ -306,7 +318,10 @@ impl Desk {
             return Err(Wait { after, why });
         }
         let seen = *self.seen_open.lock().unwrap_or_else(PoisonError::into_inner);
-        if base.is_empty() || seen.is_some_and(|seen| seen.elapsed() < FRESH) {
+        if base.is_empty()
+            || seen.is_some_and(|seen| seen.elapsed() < FRESH)
+            || self.book().spares(Instant::now()) > 0
+        {
             return Ok(());
         }
         if self.away.away().is_some() {
@@ -434,6 +449,7 @@ impl Desk {
             calls,
             ahead: self.parts.ahead,
             block: BLOCK.min(self.parts.ahead / 2),
+            idle: false,
         };
         let asked = Instant::now();
         self.parts.metrics.trips.inc();

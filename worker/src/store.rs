@@ -3,25 +3,24 @@
 
 pub mod follow_ups;
 mod intents;
+mod keeping;
 mod outcomes;
-mod partitions;
 mod suspects;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::event::EventId;
+use shared::event::{EventId, Tenant};
 use shared::subject::Service;
 use sqlx::PgPool;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio_util::task::TaskTracker;
 
 use crate::batch::Batcher;
 use crate::follow::Message;
 use crate::metrics::StoreMetrics;
 pub use intents::{Asked, Begun};
-pub use partitions::{Keep, keep_up, tend};
+pub use keeping::{Keep, keep_up, tend};
 
 /// Most rows of one commit.
 pub const ROWS: usize = 100;
@@ -82,6 +81,8 @@ pub struct Row {
     pub event_id: EventId,
     /// Whose event.
     pub service: Service,
+    /// For whom, where the event says so.
+    pub tenant: Option<Tenant>,
     /// Its end; `None` when another attempt follows.
     pub state: Option<State>,
     /// The class of a failure, `transient`, `unknown` or `permanent`; `None` for none.
@@ -137,26 +138,6 @@ pub struct Owner {
     pub inbox: Duration,
     /// For how long a call that was begun may still be under way.
     pub longest_call: Duration,
-}
-
-/// The connection pool; does not wait for the server.
-pub fn connect(url: &str, connections: u32) -> Result<PgPool, sqlx::Error> {
-    let options: PgConnectOptions = url.parse()?;
-    // A prepared statement keeps the plan that was made while the tables were empty. The plan that hurt went over a
-    // second B-tree, which is gone; a scan would be as bad, and nothing that a worker asks is better answered by one.
-    let options = options
-        .application_name("weir-worker")
-        .options([("enable_seqscan", "off")]);
-    Ok(PgPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(Duration::from_secs(5))
-        .max_lifetime(Duration::from_secs(3600))
-        .connect_lazy_with(options))
-}
-
-/// Brings the tables to this version; safe from several processes at once.
-pub async fn migrate(pool: &PgPool) -> Result<(), sqlx::migrate::MigrateError> {
-    sqlx::migrate!().run(pool).await
 }
 
 impl Store {
@@ -283,5 +264,13 @@ fn is_about_a_row(error: &sqlx::Error) -> bool {
     let code = error
         .as_database_error()
         .and_then(sqlx::error::DatabaseError::code);
-    code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+    code.is_some_and(|code| code.starts_with("22") || code.starts_with("23")) && !is_about_a_partition(error)
+}
+
+/// Whether a row's partition was made while the row was on its way to the default one: `check_violation` of no constraint that
+/// has a name. The next try finds it.
+fn is_about_a_partition(error: &sqlx::Error) -> bool {
+    let error = error.as_database_error();
+    error
+        .is_some_and(|error| error.code().is_some_and(|code| code == "23514") && error.constraint().is_none())
 }

@@ -8,13 +8,16 @@ use prometheus_client::registry::Registry;
 use serde_json::json;
 use shared::event::EventId;
 use shared::servers::{Postgres, PostgresOptions};
+use shared::store::migrate::migrate;
+use shared::store::pool;
+use shared::store::settings::{Settings, Size};
 use shared::subject::Service;
 use sqlx::PgPool;
 use tokio_util::task::TaskTracker;
 use worker::follow::Message;
 use worker::metrics::Metrics;
 use worker::store::follow_ups::{left_behind, put_off, remove};
-use worker::store::{self, Finding, Intent, Keep, Owner, Row, State, Store};
+use worker::store::{Finding, Intent, Keep, Owner, Row, State, Store, tend};
 
 fn service(name: &str) -> Service {
     Service::new(name).unwrap()
@@ -40,6 +43,7 @@ fn row(event: &str, owed: &[&str]) -> Row {
     Row {
         event_id: id(event),
         service: service("github"),
+        tenant: None,
         state: Some(State::Done),
         failure: None,
         intent: Intent::None,
@@ -72,8 +76,9 @@ async fn what_is_owed_is_committed_with_its_outcome_and_stays_until_it_is_settle
     let dir = shared::servers::scratch_dir().unwrap();
     let server = Postgres::start(PostgresOptions::new(dir.path())).await.unwrap();
     server.create_database("weir").await.unwrap();
-    let pool = store::connect(&server.url("weir"), 4).unwrap();
-    store::migrate(&pool).await.unwrap();
+    let size = Size { least: 0, most: 4 };
+    let pool = pool::write(&server.url("weir"), &Settings::default(), size, "weir-worker").unwrap();
+    migrate(&pool).await.unwrap();
     let store = start(&pool);
     // Many at once, so that some of them share a statement with those that owe nothing.
     let rows = (0..60).map(|n| match n % 3 {
@@ -118,13 +123,29 @@ async fn what_is_owed_is_committed_with_its_outcome_and_stays_until_it_is_settle
     store.settled(id("e1")).await;
     // Published, and people still see what followed from what, until it is old.
     assert_eq!(kin("e0").await, ["a", "b", "c"].map(told));
-    store::tend(&pool, Keep(Duration::from_secs(60))).await.unwrap();
+    tend(
+        &pool,
+        Keep {
+            rows: Duration::from_secs(60),
+            days: 7,
+        },
+    )
+    .await
+    .unwrap();
     assert_eq!(kin("e0").await.len(), 3);
     sqlx::query("UPDATE followed SET at = at - interval '1 hour'")
         .execute(&pool)
         .await
         .unwrap();
-    store::tend(&pool, Keep(Duration::from_secs(60))).await.unwrap();
+    tend(
+        &pool,
+        Keep {
+            rows: Duration::from_secs(60),
+            days: 7,
+        },
+    )
+    .await
+    .unwrap();
     assert_eq!(kin("e0").await, []);
     assert_eq!(store.owed(id("e0")).await, []);
 

@@ -81,7 +81,7 @@ async fn an_event_is_done_without_a_call_and_others_follow() {
     );
     shutdown.cancel();
     running.await.unwrap().unwrap();
-    let pool = worker::store::connect(&postgres.url("weir"), 1).unwrap();
+    let pool = sqlx::PgPool::connect(&postgres.url("weir")).await.unwrap();
     let recorded: (String, String, i32) =
         sqlx::query_as("SELECT state, code, attempts FROM outcomes WHERE event_id = 'shop:1'")
             .fetch_one(&pool)

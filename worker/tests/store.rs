@@ -4,8 +4,11 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::registry::Registry;
-use shared::event::EventId;
+use shared::event::{EventId, Tenant};
 use shared::servers::{Postgres, PostgresOptions};
+use shared::store::migrate::migrate;
+use shared::store::pool;
+use shared::store::settings::{Settings, Size};
 use shared::subject::Service;
 use sqlx::PgPool;
 use tokio_util::task::TaskTracker;
@@ -15,7 +18,7 @@ use worker::store::{self, Begun, Finding, Intent, Keep, Owner, Row, State, Store
 struct Kept {
     store: Store,
     pool: PgPool,
-    _server: Postgres,
+    server: Postgres,
     _dir: tempfile::TempDir,
 }
 
@@ -25,8 +28,9 @@ async fn kept() -> Kept {
     let dir = shared::servers::scratch_dir().unwrap();
     let server = Postgres::start(PostgresOptions::new(dir.path())).await.unwrap();
     server.create_database("weir").await.unwrap();
-    let pool = store::connect(&server.url("weir"), 4).unwrap();
-    store::migrate(&pool).await.unwrap();
+    let size = Size { least: 0, most: 4 };
+    let pool = pool::write(&server.url("weir"), &Settings::default(), size, "weir-worker").unwrap();
+    migrate(&pool).await.unwrap();
     let owner = Owner {
         service: Service::new("github").unwrap(),
         worker: "w".into(),
@@ -38,7 +42,7 @@ async fn kept() -> Kept {
     Kept {
         store,
         pool,
-        _server: server,
+        server,
         _dir: dir,
     }
 }
@@ -52,6 +56,7 @@ fn row(event: &str, state: Option<State>, intent: Intent) -> Row {
     Row {
         event_id: id(event),
         service: Service::new("github").unwrap(),
+        tenant: None,
         state,
         failure: state.is_none().then_some("transient"),
         intent,
@@ -253,39 +258,42 @@ async fn starts_without_an_end_are_counted() {
     assert_eq!(kept.store.suspect(8).await, 1, "of another time");
 }
 
+/// The keeper of a fleet that had partitions of a week, which are honoured until they are old.
 #[tokio::test]
 async fn partitions_are_made_ahead_and_dropped_when_they_are_old() {
     let kept = kept().await;
     kept.store
         .commit(row("default", Some(State::Done), Intent::None))
         .await;
-    let week = |weeks: i64| (UNIX_EPOCH.elapsed().unwrap().as_secs() as i64).div_euclid(7 * 86_400) + weeks;
+    let today = (UNIX_EPOCH.elapsed().unwrap().as_secs() as i64).div_euclid(86_400);
+    let week = |weeks: i64| (today.div_euclid(7) + weeks) * 7;
     for back in [-20, -2] {
-        let (from, to) = (week(back) * 7 * 86_400, week(back + 1) * 7 * 86_400);
+        let (from, to) = (week(back) * 86_400, week(back + 1) * 86_400);
         let statement = format!(
             "CREATE TABLE outcomes_w{} PARTITION OF outcomes FOR VALUES FROM (to_timestamp({from})) TO (to_timestamp({to}))",
-            week(back)
+            week(back) / 7
         );
         sqlx::query(sqlx::AssertSqlSafe(statement))
             .execute(&kept.pool)
             .await
             .unwrap();
     }
-    let day = Duration::from_secs(86_400);
+    let keep = Keep {
+        rows: Duration::from_secs(30 * 86_400),
+        days: 1,
+    };
     // Several workers at once do it once.
-    let (one, other) = tokio::join!(
-        store::tend(&kept.pool, Keep(day * 30)),
-        store::tend(&kept.pool, Keep(day * 30))
-    );
+    let (one, other) = tokio::join!(store::tend(&kept.pool, keep), store::tend(&kept.pool, keep));
     one.and(other).unwrap();
-    let weeks: Vec<String> = sqlx::query_scalar(
-        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'outcomes'::regclass ORDER BY 1",
+    let days: Vec<String> = sqlx::query_scalar(
+        "SELECT pg_get_expr(c.relpartbound, c.oid) FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid
+         WHERE inhparent = 'outcomes'::regclass ORDER BY relname",
     )
     .fetch_all(&kept.pool)
     .await
     .unwrap();
-    let expected = [-2, 0, 1].map(|weeks| format!("outcomes_w{}", week(weeks)));
-    assert_eq!(weeks, [&["outcomes_default".to_owned()], &expected[..]].concat());
+    // Today, two more and the one that the end of the second day lies in; the younger week; the default one.
+    assert_eq!(days.len(), 5, "{days:?}");
     kept.store
         .commit(row("now", Some(State::Done), Intent::None))
         .await;
@@ -298,4 +306,65 @@ async fn partitions_are_made_ahead_and_dropped_when_they_are_old() {
     for known in ["default", "now"] {
         assert_eq!(kept.store.find(id(known)).await, Finding::Done, "{known}");
     }
+}
+
+#[tokio::test]
+async fn whose_an_event_was_stands_with_its_end_and_its_attempts() {
+    let kept = kept().await;
+    for (event, state) in [("a", None), ("a", Some(State::Done)), ("b", Some(State::Done))] {
+        let mut row = row(event, state, Intent::None);
+        row.tenant = (event == "a").then(|| Tenant::new("acme").unwrap());
+        assert!(kept.store.commit(row).await);
+    }
+    let tenants: Vec<(String, Option<String>)> =
+        sqlx::query_as("SELECT event_id, tenant FROM audit ORDER BY event_id, at")
+            .fetch_all(&kept.pool)
+            .await
+            .unwrap();
+    let acme = || ("a".to_owned(), Some("acme".to_owned()));
+    assert_eq!(tenants, [acme(), acme(), ("b".to_owned(), None)]);
+}
+
+/// A prepared statement keeps the plan that it was given while the tables were empty: it must be one for full ones too.
+#[tokio::test]
+async fn the_inbox_is_never_looked_up_over_an_index_of_history() {
+    let kept = kept().await;
+    let keep = Keep {
+        rows: Duration::from_secs(30 * 86_400),
+        days: 7,
+    };
+    store::tend(&kept.pool, keep).await.unwrap();
+    // More than the five after which a plan is kept.
+    for n in 0..10 {
+        assert_eq!(kept.store.find(id(&format!("e{n}"))).await, Finding::Open);
+    }
+    sqlx::query(
+        "INSERT INTO outcomes SELECT 'e' || n, 'github', 'done', 1, '', '', NULL, 1, 'w', '', now(), now()
+         FROM generate_series(1, 20000) n",
+    )
+    .execute(&kept.pool)
+    .await
+    .unwrap();
+    for n in 1..=200 {
+        assert_eq!(kept.store.find(id(&format!("e{n}"))).await, Finding::Done);
+        assert!(kept.store.ending(id(&format!("e{n}"))).await.is_some());
+    }
+    kept.pool.close().await;
+    let again = pool::read(
+        &kept.server.url("weir"),
+        &Settings::default(),
+        Size::COMMAND,
+        Duration::from_secs(5),
+        "test",
+    )
+    .unwrap();
+    let scans: Vec<(bool, i64)> = sqlx::query_as(
+        "SELECT indexrelname LIKE '%pkey', sum(idx_scan)::bigint FROM pg_stat_user_indexes
+         WHERE relname LIKE 'outcomes%' GROUP BY 1 ORDER BY 1",
+    )
+    .fetch_all(&again)
+    .await
+    .unwrap();
+    assert_eq!(scans[0], (false, 0), "{scans:?}");
+    assert!(scans[1].1 >= 400, "{scans:?}");
 }

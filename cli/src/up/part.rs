@@ -145,10 +145,11 @@ pub(super) fn plan(
         None
     } else {
         let (token, file) = folder.token()?;
-        common.push((
-            "WEIR_TOKENS".to_owned(),
-            format!("dev:{}:*", hex::encode(Sha256::digest(token))),
-        ));
+        let tokens = format!("dev:{}:*", hex::encode(Sha256::digest(token)));
+        if std::env::var_os("WEIR_SCHEDULER_TOKENS").is_none() {
+            common.push(("WEIR_SCHEDULER_TOKENS".to_owned(), tokens.clone()));
+        }
+        common.push(("WEIR_TOKENS".to_owned(), tokens));
         Some(file)
     };
     let mut parts = Vec::new();

@@ -75,7 +75,7 @@ pub(super) async fn one(State(app): State<Arc<App>>, request: Request) -> Respon
         let encode = {
             let target = Arc::clone(target);
             move || {
-                Ok(Outgoing::new(
+                Ok::<_, Refusal>(Outgoing::new(
                     wishes.event(&bytes)?,
                     target.service(),
                     wishes.deliver_at,
@@ -120,11 +120,13 @@ pub(super) async fn many(State(app): State<Arc<App>>, request: Request) -> Respo
                         wishes.deliver_at,
                     ))
                 };
-                Ok(batch::split(form, &bytes)?
-                    .iter()
-                    .enumerate()
-                    .map(encode)
-                    .collect())
+                Ok::<_, Refusal>(
+                    batch::split(form, &bytes)?
+                        .iter()
+                        .enumerate()
+                        .map(encode)
+                        .collect(),
+                )
             }
         };
         let events: Vec<Result<Outgoing, Refusal>> = if long { aside(encode).await? } else { encode() }?;

@@ -124,8 +124,8 @@ async fn events_are_found_wherever_they_are() {
         .unwrap();
     let pool = PgPool::connect(&servers.postgres.url("postgres")).await.unwrap();
     for migration in [
-        include_str!("../../../worker/migrations/0001_results.sql"),
-        include_str!("../../../worker/migrations/0002_inbox.sql"),
+        include_str!("../../../shared/migrations/0001_results.sql"),
+        include_str!("../../../shared/migrations/0002_inbox.sql"),
     ] {
         sqlx::raw_sql(migration).execute(&pool).await.unwrap();
     }

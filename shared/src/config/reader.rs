@@ -30,7 +30,7 @@ impl Display for Problems {
 }
 
 /// Every setting of the fleet begins with one of these; a `WEIR_*` variable that does not is a misspelt one.
-const FAMILIES: [&str; 17] = [
+const FAMILIES: [&str; 19] = [
     "WEIR_NATS_",
     "WEIR_REDIS_",
     "WEIR_POSTGRES_",
@@ -48,6 +48,8 @@ const FAMILIES: [&str; 17] = [
     "WEIR_RULES",
     "WEIR_SCHEDULER_",
     "WEIR_PRIVATE_",
+    "WEIR_CACHE_",
+    "WEIR_WARM",
 ];
 
 /// Reads settings; ask it for all of them, then [`finish`](Self::finish).

@@ -25,6 +25,7 @@
 //! **Birth.** What happened before this Redis knew of calls is taken for a bucket just emptied, by slots that were booked
 //! as far ahead as slots are.
 
+mod idle;
 mod state;
 
 use std::time::Duration;
@@ -435,6 +436,11 @@ pub fn start(now: f64, parts: &[Part]) -> (f64, bool) {
 /// Takes up to `want` calls from all parts, the first no later than `ahead` from now and the last no later than `block`
 /// after it.
 pub fn take(now: f64, parts: &mut [Part], want: f64, ahead: f64, block: f64) -> Granted {
+    take_as(now, parts, want, ahead, block, false)
+}
+
+/// As [`take`]; with `idle`, only what is [spare](Part::spare).
+pub fn take_as(now: f64, parts: &mut [Part], want: f64, ahead: f64, block: f64, idle: bool) -> Granted {
     let (start, met) = start(now, parts);
     let mut granted = Granted {
         start,
@@ -445,6 +451,9 @@ pub fn take(now: f64, parts: &mut [Part], want: f64, ahead: f64, block: f64) -> 
         for part in parts.iter() {
             let (here, all, step) = part.room(start, want, block);
             hard = hard.min(all);
+            if idle {
+                hard = hard.min(part.spare(start));
+            }
             at_start = at_start.min(here);
             granted.step = granted.step.max(step);
         }

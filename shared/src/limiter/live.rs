@@ -143,6 +143,10 @@ pub struct Now {
     /// Longest time of an attempt, milliseconds; 0 when it does not tell.
     #[serde(default)]
     pub timeout: u64,
+    /// For how long an answer of the service's API stays in the cache without being asked for, milliseconds; 0 where none
+    /// does, or the worker does not tell.
+    #[serde(default)]
+    pub cache: u64,
     /// When this was said, milliseconds since the Unix epoch.
     pub at: u64,
     /// Who says so.

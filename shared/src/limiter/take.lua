@@ -1,8 +1,8 @@
 -- Takes up to `want` calls from every bucket in KEYS[2..] at once, or none. The arithmetic and its reasons are in
 -- bucket.rs, which does the same in the same order. Times are microseconds since 2026-01-01 UTC on Redis's clock.
 -- KEYS[1] holds since when this Redis knows of calls. ARGV[1], msgpack: {want, ahead, block,
--- token, anew, full, holder, keys}.
-local want, ahead, block, token, anew, full, holder, keys = unpack(cmsgpack.unpack(ARGV[1]))
+-- token, anew, full, holder, keys, idle}.
+local want, ahead, block, token, anew, full, holder, keys, idle = unpack(cmsgpack.unpack(ARGV[1]))
 local EPOCH, NEAR, COARSE, LONGEST_AHEAD, CONFIRMED = 1767225600000000, 0.5, 1500000, 600000, 10000000
 local max, min, floor, ceil = math.max, math.min, math.floor, math.ceil
 local clock = redis.call('TIME')
@@ -67,6 +67,14 @@ function paced.till(k, s, reset)
   local _, _, _, idle = paced.idle(k, s, now)
   return max(0, min(reset - max(s[1], now) + idle, k.b)) / k.a
 end
+function paced.spare(k, s, u)
+  local epoch, prev, cur, early = paced.idle(k, s, u)
+  local burst = floor(min(k.c / k.a + 1.5, k.b / k.a / 2))
+  local stays = max(1, ceil(burst / 2))
+  local at_once = early + u - max(s[1], u) - (stays - 1) * k.a
+  local in_all = prev + cur + epoch - u
+  return floor((min(at_once, in_all) + NEAR) / (k.cost * k.a)), k.b / k.a / 2
+end
 function paced.keep(k, s) return max(s[1] - now, 0) + k.b end
 
 -- k.a: calls, k.b: period, k.c: guard, k.d: aligned.
@@ -99,6 +107,10 @@ function window.book(k, s, u, n)
 end
 function window.till(k, s) return now < s[1] and k.a - s[3] or k.a end
 function window.left(k, s) return now < s[1] and k.a - s[3], s[1] - now end
+function window.spare(k, s, u)
+  local left = window.cap(k, u) - (u < s[1] and s[3] or 0)
+  return floor((left - k.a / 2) / k.cost), k.a / 2
+end
 function window.keep(k, s) return max(s[1] - now, 0) + k.b end
 
 -- k.a: calls, k.b: held by the asker, k.c: how long they are believed to be held.
@@ -127,6 +139,7 @@ function at_once.book(k, s, _, n)
   end
 end
 function at_once.till(k) return k.a end
+function at_once.spare(k) return floor(k.free - k.a / 2), k.a / 2 end
 function at_once.keep(k) return k.c end
 
 -- Whether a state can be one: numbers, none of them further ahead than any limit speaks of; or holders.
@@ -231,6 +244,11 @@ if want > 0 and met and start - now <= ahead then
     if not k.shadow then
       local at_start, in_all, gap = k.kind.room(k, k.s, start)
       if start < k.s[9] then in_all = min(in_all, floor((k.s[8] - k.s[7]) / k.cost)) end
+      if idle then
+        local spare, half = k.kind.spare(k, k.s, start)
+        if start < k.s[9] then spare = min(spare, floor((k.s[8] - k.s[7] - half) / k.cost)) end
+        in_all = min(in_all, max(0, spare))
+      end
       hard, burst, step = min(hard, in_all), min(burst, at_start), max(step, gap)
     end
   end

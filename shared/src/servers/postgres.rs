@@ -16,6 +16,7 @@ use super::{
 };
 
 mod owner;
+mod standby;
 
 use owner::Owner;
 
@@ -63,33 +64,8 @@ impl Server<PostgresKind> {
     /// user cannot walk into `data_dir`, the cluster is put into the system's temporary directory, under a name made
     /// from `data_dir`, and a warning says so: see [`cluster_dir`](Self::cluster_dir).
     pub async fn start(options: PostgresOptions) -> Result<Self, ServerError> {
-        let PostgresOptions {
-            data_dir,
-            port,
-            durable,
-        } = options;
-        let data_dir = absolute(&data_dir).map_err(ServerError::io(data_dir.display().to_string()))?;
-        let bin = binary::find_postgres()?;
-        let psql = binary::find_beside(&bin, "psql")?;
-        fs::create_dir_all(&data_dir).map_err(ServerError::io(format!("making {}", data_dir.display())))?;
-        let owner = Owner::needed().await?;
-        let home = match &owner {
-            Some(owner) => owner.reachable(&data_dir).await?,
-            None => data_dir.clone(),
-        };
-        let cluster = home.join("cluster");
-        Self::launch(
-            PostgresKind {
-                bin,
-                psql,
-                data_dir,
-                cluster,
-                durable,
-                owner,
-            },
-            port,
-        )
-        .await
+        let (kind, port) = PostgresKind::new(options).await?;
+        Self::launch(kind, port).await
     }
 
     /// `postgres://weir@127.0.0.1:<port>/<database>`
@@ -125,6 +101,33 @@ impl Server<PostgresKind> {
 }
 
 impl PostgresKind {
+    /// What the options ask for, and the port if they name one.
+    async fn new(options: PostgresOptions) -> Result<(Self, Option<u16>), ServerError> {
+        let PostgresOptions {
+            data_dir,
+            port,
+            durable,
+        } = options;
+        let data_dir = absolute(&data_dir).map_err(ServerError::io(data_dir.display().to_string()))?;
+        let bin = binary::find_postgres()?;
+        let psql = binary::find_beside(&bin, "psql")?;
+        fs::create_dir_all(&data_dir).map_err(ServerError::io(format!("making {}", data_dir.display())))?;
+        let owner = Owner::needed().await?;
+        let home = match &owner {
+            Some(owner) => owner.reachable(&data_dir).await?,
+            None => data_dir.clone(),
+        };
+        let kind = Self {
+            bin,
+            psql,
+            cluster: home.join("cluster"),
+            data_dir,
+            durable,
+            owner,
+        };
+        Ok((kind, port))
+    }
+
     /// `program` of Postgres, run as the user who must run it.
     fn as_owner(&self, program: &str) -> Vec<OsString> {
         let mut argv = self.owner.as_ref().map(Owner::prefix).unwrap_or_default();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use shared::backoff::Schedule;
 use shared::breaker::Rule;
+use shared::cache::LONGEST;
 use shared::config::Reader;
 use shared::subject::Service;
 
@@ -40,6 +41,9 @@ pub struct ServiceConfig {
     pub urls: Vec<String>,
     /// `_BREAKER`: what takes one of them out of service; `None` for nothing.
     pub breaker: Option<Rule>,
+    /// `_CACHE`: how old an answer that was read may be, unless the event says so; zero: each is asked for. Read only where
+    /// the handler tells what events read.
+    pub cache: Duration,
     /// `_TOKEN`: the credential of an API.
     pub token: Option<String>,
     /// What only its handler reads.
@@ -93,7 +97,13 @@ impl ServiceConfig {
         );
         let limits = limits::read(reader, &prefix, provider, ahead);
         let (urls, breaker) = upstreams::read(reader, &prefix, kind);
+        let cache = if kind.caches {
+            reader.duration(&name("CACHE"), Duration::ZERO, Duration::ZERO..=LONGEST)
+        } else {
+            Duration::ZERO
+        };
         let config = Self {
+            cache,
             concurrency: reader.number(&name("CONCURRENCY"), kind.concurrency, 1..=100_000) as usize,
             retries: reader.parsed(&name("RETRIES"), Schedule::default()),
             token: reader.secret_line(&name("TOKEN")),

@@ -54,6 +54,7 @@ fn every_wrong_setting_is_named_at_once() {
     let Problems(lines) = read(&[
         ("WEIR_SERVICES", "github,acme,http"),
         ("WEIR_SERVICE_GITHUB_LIMIT", "lots"),
+        ("WEIR_WORKER_ACCESS", "half"),
         ("WEIR_SERVICE_GITHUB_LIMITS", "points: 900 per minute, burst 4"),
         ("WEIR_SERVICE_HTTP_LIMITS", "burst: 10 per second, burst 0"),
         ("WEIR_SERVICE_HTTP_LIMIT", "3 per 100ms"),
@@ -61,12 +62,17 @@ fn every_wrong_setting_is_named_at_once() {
         ("WEIR_SERVICE_HTTP_PROVIDER", "acme"),
         ("WEIR_SERVICE_HTTP_UNKNOWN", "perhaps"),
         ("WEIR_WORKER_KEEP", "7d"),
+        ("WEIR_WORKER_PARTITION", "36h"),
+        ("WEIR_WORKER_POSTGRES_CONNECTIONS", "20-60"),
         ("WEIR_LIMITS_START", "half"),
         ("WEIR_WORKER_PRIVATE_HOSTS", "10.0.0.0/8, http://inside"),
         ("WEIR_SERVICE_GITHUB_CONCURRENCY", "0"),
         ("WEIR_SERVICE_GITHUB_BREAKER", "half of them"),
         ("WEIR_SERVICE_GITHUB_URL", "https://a.example, b.example"),
         ("WEIR_SERVICE_GITHUB_RETRYS", "5s"),
+        ("WEIR_SERVICE_GITHUB_CACHE", "2d"),
+        ("WEIR_SERVICE_HTTP_CACHE", "5s"),
+        ("WEIR_CACHE_MEMORY", "lots"),
         ("WEIR_SERVICE_HTTP_SECRET", "hunter2"),
         ("WEIR_POSTGRES_URL", "mysql://x"),
         ("WEIR_WORKER_SERVICES", "github,acme,http,jira,http"),
@@ -75,6 +81,7 @@ fn every_wrong_setting_is_named_at_once() {
     ])
     .unwrap_err();
     for (setting, says) in [
+        ("WEIR_WORKER_ACCESS", "neither off nor a share such as 100%"),
         ("WEIR_SERVICE_GITHUB_LIMIT", "5000 per hour"),
         ("WEIR_SERVICE_GITHUB_LIMITS", "lets no call of 5 through"),
         ("WEIR_SERVICE_HTTP_LIMITS", "burst: has a burst of 0"),
@@ -86,6 +93,11 @@ fn every_wrong_setting_is_named_at_once() {
         ("WEIR_SERVICE_HTTP_PROVIDER", "anthropic"),
         ("WEIR_SERVICE_HTTP_UNKNOWN", "look-up, dead or retry"),
         ("WEIR_WORKER_KEEP", "shorter than WEIR_WORKER_INBOX"),
+        ("WEIR_WORKER_PARTITION", "is not whole days"),
+        (
+            "WEIR_WORKER_POSTGRES_CONNECTIONS",
+            "such as 20 or 5-20, at most 50",
+        ),
         ("WEIR_LIMITS_START", "empty or full"),
         ("WEIR_WORKER_PRIVATE_HOSTS", "\"http://inside\", which is no host"),
         ("WEIR_SERVICE_GITHUB_CONCURRENCY", "not within 1"),
@@ -93,6 +105,9 @@ fn every_wrong_setting_is_named_at_once() {
             "WEIR_SERVICE_GITHUB_RETRYS",
             "did you mean WEIR_SERVICE_GITHUB_RETRIES?",
         ),
+        ("WEIR_SERVICE_GITHUB_CACHE", "not within 0ms and 1d"),
+        ("WEIR_SERVICE_HTTP_CACHE", "unknown"),
+        ("WEIR_CACHE_MEMORY", "lots"),
         ("WEIR_SERVICE_ACME_HANDLER", "is missing"),
         ("WEIR_SERVICE_HTTP_URL", "is missing"),
         (

@@ -50,6 +50,7 @@ pub const KIND: Kind = Kind {
     unknown: Policy::Retry,
     charged_apart: &[],
     own_endpoint: false,
+    caches: false,
     read: settings::Settings::read,
 };
 
@@ -79,10 +80,10 @@ impl Agent {
         });
         result["calls"] = json!(sum.calls);
         result["reused_answers"] = json!(sum.reused);
-        Ok(Completion {
-            code: if sum.calls > 0 { "answered" } else { "reused" }.into(),
-            result: Some(result),
-        })
+        Ok(Completion::with(
+            if sum.calls > 0 { "answered" } else { "reused" },
+            result,
+        ))
     }
 }
 

@@ -39,6 +39,7 @@ pub const KIND: Kind = Kind {
     unknown: Policy::Retry,
     charged_apart: &[],
     own_endpoint: false,
+    caches: false,
     read: Settings::read,
 };
 
@@ -239,15 +240,12 @@ impl Analysis {
             .await
             .map_err(|error| failure(&error, &self.prefix))?;
         let result = serde_json::to_value(&report).map_err(|error| Failure::permanent("report", error))?;
-        Ok(Completion {
-            code: if report.complete {
-                "analyzed"
-            } else {
-                "analyzed_in_part"
-            }
-            .into(),
-            result: Some(result),
-        })
+        let code = if report.complete {
+            "analyzed"
+        } else {
+            "analyzed_in_part"
+        };
+        Ok(Completion::with(code, result))
     }
 }
 

@@ -1,12 +1,11 @@
 //! `drive`: makes the calls to Google Drive (version 3) that an event describes.
 //!
 //! An event of type `call` says one outright: data `{"method": "PATCH", "path": "/files/ID?fields=id", "body": {…}}`,
-//! below `/drive/v3`. `file.get` reads a file's metadata and remembers it, `file.create` uploads one, `changes` reads
+//! below `/drive/v3`. `file.get` reads a file's metadata, `file.create` uploads one, `changes` reads
 //! what has changed since the last time. Calls that may be repeated go together to the batch endpoint.
 
 mod batch;
 mod changes;
-mod files;
 mod multipart;
 mod upload;
 mod wish;
@@ -17,6 +16,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::{Method, StatusCode, header};
+use redis::aio::ConnectionManager;
 use reqwest::{Client, RequestBuilder, Url};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -25,7 +25,9 @@ use shared::event::Event;
 use shared::failure::Failure;
 use shared::limiter::Charge;
 
-use super::{Completion, Grouping, Handler, IDEMPOTENCY_KEY, Kind, Make, Outcome, Parts, bucket_tag};
+use super::{
+    Completion, Grouping, Handler, IDEMPOTENCY_KEY, Kind, Make, Outcome, Parts, Read, UNCHANGED, bucket_tag,
+};
 use crate::config::ServiceConfig;
 use crate::effect::{Earlier, Effect, Found, Policy};
 use crate::limits::Limits;
@@ -33,7 +35,6 @@ use crate::outbound::credential::{self, Credential, Mint};
 use crate::outbound::{Answer, Outbound};
 use crate::provider::Provider;
 use crate::quota::Turn;
-use files::Files;
 use wish::{Call, Wish};
 
 /// `drive`, as workers know it. A file that was created is found again by its id.
@@ -47,6 +48,7 @@ pub const KIND: Kind = Kind {
     unknown: Policy::LookUp,
     charged_apart: &[],
     own_endpoint: false,
+    caches: true,
     read: Settings::read,
 };
 
@@ -91,7 +93,8 @@ impl Make for Settings {
         let burst = config.limits.get("requests").map_or(MOST, |set| set.rule.most());
         Ok(Arc::new(Drive {
             credential,
-            files: Files::new(parts.redis, bucket_tag(config)),
+            redis: parts.redis,
+            tag: bucket_tag(config),
             outbound: parts.outbound,
             most: MOST.min(burst) as usize,
         }))
@@ -113,7 +116,10 @@ impl Make for Settings {
 #[derive(Debug)]
 struct Drive {
     credential: Credential,
-    files: Files,
+    /// Where feeds stand, and the ids of files that are being created.
+    redis: ConnectionManager,
+    /// Service and credential.
+    tag: String,
     outbound: Outbound,
     /// Most calls in a batch: no more than may be made at once.
     most: usize,
@@ -175,18 +181,11 @@ impl Drive {
     }
 
     async fn call(&self, call: &Call, event: &Event, turn: &Turn) -> Outcome {
-        let known = self.files.of(call).await;
-        if let Some(done) = known
-            .as_ref()
-            .and_then(|known| known.fresh(call, SystemTime::now()))
-        {
-            return Ok(done);
-        }
-        let etag = known.as_ref().and_then(|known| known.etag.clone());
+        let known = turn.knows(&event.id);
         let (answer, judged) = self
             .send(call.method.clone(), &call.full_path(), turn, |request| {
                 let mut request = request.header(IDEMPOTENCY_KEY, event.id.as_str());
-                if let Some(etag) = &etag {
+                if let Some(etag) = known {
                     request = request.header(header::IF_NONE_MATCH, etag);
                 }
                 match &call.body {
@@ -195,40 +194,23 @@ impl Drive {
                 }
             })
             .await?;
-        self.done(call, &answer, judged, known).await
+        Self::done(call, &answer, judged, known.is_some())
     }
 
-    /// The outcome of a call, alone or in a batch.
-    async fn done(
-        &self,
-        call: &Call,
-        answer: &Answer,
-        judged: Result<(), Failure>,
-        known: Option<files::Known>,
-    ) -> Outcome {
+    /// The outcome of a call, alone or in a batch; of one whose answer is `known`, perhaps that it is as it was.
+    fn done(call: &Call, answer: &Answer, judged: Result<(), Failure>, known: bool) -> Outcome {
         let code = format!("http_{}", answer.status.as_u16());
-        match (answer.status, known) {
-            (StatusCode::NOT_MODIFIED, Some(known)) => {
-                self.files.keep(call, &known.seen_at(SystemTime::now())).await;
-                return Ok(known.completion("http_304"));
-            }
+        match answer.status {
+            StatusCode::NOT_MODIFIED if known => return Ok(Completion::new(UNCHANGED)),
             // What is to be deleted is not there: an earlier attempt may have done it.
-            (StatusCode::NOT_FOUND, _) if call.method == Method::DELETE => return Ok(Completion::new(code)),
+            StatusCode::NOT_FOUND if call.method == Method::DELETE => return Ok(Completion::new(code)),
             _ => judged?,
         }
-        let result = result(answer);
-        if let Some(result) = result.get("data") {
-            let etag = answer
-                .headers
-                .get(header::ETAG)
-                .and_then(|etag| etag.to_str().ok());
-            self.files
-                .keep(call, &files::Known::new(etag, result.clone(), SystemTime::now()))
-                .await;
-        }
+        let etag = answer.headers.get(header::ETAG);
+        let etag = etag.and_then(|etag| etag.to_str().ok()).map(str::to_owned);
         Ok(Completion {
-            code: code.into(),
-            result: Some(result),
+            etag,
+            ..Completion::with(code, result(answer))
         })
     }
 
@@ -268,6 +250,13 @@ impl Handler for Drive {
         turn: &'a Turn,
     ) -> BoxFuture<'a, Result<Found, Failure>> {
         upload::look_up(self, event, turn).boxed()
+    }
+
+    fn read(&self, event: &Event) -> Option<Read> {
+        match Wish::of(event).ok()?? {
+            Wish::Call(call) => call.read(),
+            Wish::Create(_) | Wish::Changes(_) => None,
+        }
     }
 
     fn handle<'a>(&'a self, event: &'a Event, turn: &'a Turn) -> BoxFuture<'a, Outcome> {

@@ -3,11 +3,10 @@
 //! An event of type `call` says it outright: data `{"method": "POST", "path": "/repos/o/r/issues/1/comments",
 //! "body": {…}}`. A webhook of GitHub describes one too: it is about a thing with an API URL, and what the thing is now
 //! is asked of the API (a webhook may be old when it is worked off). Only the path of such a URL is used; the call goes
-//! to the configured API. What was asked before is asked for again by its tag. An event of type `graphql` is a request
+//! to the configured API. What was read before is kept, or asked for again by its tag. An event of type `graphql` is a request
 //! to the GraphQL API, data `{"query": "…", "variables": {…}}`; several that read go in one.
 
 mod call;
-mod etags;
 mod query;
 mod types;
 mod writing;
@@ -26,7 +25,7 @@ use shared::failure::Failure;
 use shared::limiter::Charge;
 
 use super::graphql::{Call as Query, Cost};
-use super::{Completion, Grouping, Handler, IDEMPOTENCY_KEY, Kind, Make, Outcome, Parts, bucket_tag};
+use super::{Completion, Grouping, Handler, IDEMPOTENCY_KEY, Kind, Make, Outcome, Parts, Read, UNCHANGED};
 use crate::config::ServiceConfig;
 use crate::effect::{Earlier, Effect, Found, Policy};
 use crate::limits::Limits;
@@ -34,8 +33,7 @@ use crate::outbound::credential::{self, Credential, Mint};
 use crate::outbound::{Answer, Outbound};
 use crate::provider::{Provider, github as provider};
 use crate::quota::Turn;
-use call::{bad, describe, route};
-use etags::{Etags, Known};
+use call::{bad, describe, reads, route};
 
 pub use types::WEBHOOKS;
 
@@ -50,6 +48,7 @@ pub const KIND: Kind = Kind {
     unknown: Policy::LookUp,
     charged_apart: &["content", "content-hour", "graphql", "graphql-minute"],
     own_endpoint: false,
+    caches: true,
     read: Settings::read,
 };
 
@@ -86,7 +85,6 @@ impl Make for Settings {
         }
         Ok(Arc::new(Github {
             credential,
-            etags: Etags::new(parts.redis, bucket_tag(config)),
             outbound: parts.outbound,
         }))
     }
@@ -100,7 +98,6 @@ impl Make for Settings {
 #[derive(Debug)]
 struct Github {
     credential: Credential,
-    etags: Etags,
     outbound: Outbound,
 }
 
@@ -153,15 +150,10 @@ impl Github {
         let method: Method = call.method.parse().map_err(|_| bad("method is none"))?;
         let base = &turn.upstream()?.base;
         let url = Url::parse(&format!("{base}{}", call.path)).map_err(|e| bad(&e.to_string()))?;
-        let reads = method == Method::GET;
-        let known = if reads {
-            self.etags.of(&call.path).await
-        } else {
-            None
-        };
+        let known = turn.knows(&event.id);
         let (request, token) = self.request(method, url, base).await?;
         let mut request = request.header(IDEMPOTENCY_KEY, event.id.as_str());
-        if let Some(etag) = known.as_ref().and_then(Known::header) {
+        if let Some(etag) = known {
             request = request.header(header::IF_NONE_MATCH, etag);
         }
         if let Some(body) = &call.body {
@@ -173,21 +165,12 @@ impl Github {
         let request = request.build().map_err(|e| Failure::permanent("request", e))?;
         let answer = self.outbound.fetch(request, route(&call.path)).await?;
         let reading = turn.answered(&answer);
-        if let (StatusCode::NOT_MODIFIED, Some(known)) = (answer.status, known) {
-            return Ok(Completion {
-                code: "http_304".into(),
-                result: known.result,
-            });
+        if answer.status == StatusCode::NOT_MODIFIED && known.is_some() {
+            return Ok(Completion::new(UNCHANGED));
         }
         let judged = Provider::Github.failure(&answer, &reading, SystemTime::now());
         self.judged(judged, &answer, token).await?;
-        let done = completion(&answer);
-        if let Some(etag) = answer.headers.get(header::ETAG).filter(|_| reads) {
-            let etag = etag.to_str().unwrap_or_default().to_owned();
-            let result = done.result.clone();
-            self.etags.keep(&call.path, &Known { etag, result }).await;
-        }
-        Ok(done)
+        Ok(completion(&answer))
     }
 
     /// A query of GraphQL that goes together with others.
@@ -239,6 +222,10 @@ impl Handler for Github {
         writing::look_up(self, event, earlier, turn).boxed()
     }
 
+    fn read(&self, event: &Event) -> Option<Read> {
+        reads(event)
+    }
+
     fn handle<'a>(&'a self, event: &'a Event, turn: &'a Turn) -> BoxFuture<'a, Outcome> {
         self.make(event, turn).boxed()
     }
@@ -286,8 +273,8 @@ fn completion(answer: &Answer) -> Completion {
         "request_id": text("x-github-request-id"),
     });
     Completion {
-        code: format!("http_{}", answer.status.as_u16()).into(),
-        result: Some(result),
+        etag: text("etag").map(str::to_owned),
+        ..Completion::with(format!("http_{}", answer.status.as_u16()), result)
     }
 }
 

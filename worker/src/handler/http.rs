@@ -38,6 +38,7 @@ pub const KIND: Kind = Kind {
     unknown: Policy::Retry,
     charged_apart: &["tokens", "input-tokens", "output-tokens", "complexity"],
     own_endpoint: true,
+    caches: false,
     read: Settings::read,
 };
 

@@ -42,6 +42,8 @@ pub struct Kind {
     pub charged_apart: &'static [&'static str],
     /// Whether its calls go to our users' own endpoints, which get the trace context.
     pub own_endpoint: bool,
+    /// Whether it tells what events read ([`Handler::read`]), which is kept as long as the setting `_CACHE` says.
+    pub caches: bool,
     /// Reads the settings that only this handler has; every name begins with the prefix given, for example
     /// `WEIR_SERVICE_HTTP`, and `_`.
     pub read: fn(&mut Reader<'_>, &str) -> Arc<dyn Make>,

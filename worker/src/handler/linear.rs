@@ -48,6 +48,7 @@ pub const KIND: Kind = Kind {
     unknown: Policy::Dead,
     charged_apart: &["complexity"],
     own_endpoint: false,
+    caches: false,
     read: |_, _| Arc::new(Settings),
 };
 
@@ -160,10 +161,8 @@ impl Linear {
         let parts = read(answer, calls.len(), true, turn)?;
         let found = wishes.iter().zip(&parts).map(|(wish, part)| {
             let thing = part.data.as_ref()?.values().next()?;
-            (thing["id"].as_str()? == wish.creates.as_ref()?.id).then(|| Completion {
-                code: "found".into(),
-                result: Some(json!({"data": thing})),
-            })
+            (thing["id"].as_str()? == wish.creates.as_ref()?.id)
+                .then(|| Completion::with("found", json!({"data": thing})))
         });
         Ok(found.collect())
     }

@@ -27,6 +27,7 @@ pub const KIND: Kind = Kind {
     unknown: Policy::Retry,
     charged_apart: &[],
     own_endpoint: false,
+    caches: false,
     read: |_: &mut Reader<'_>, _: &str| Arc::new(Nothing),
 };
 

@@ -46,6 +46,7 @@ pub const KIND: Kind = Kind {
     unknown: Policy::LookUp,
     charged_apart: &["method", "channel"],
     own_endpoint: false,
+    caches: false,
     read: |_, _| Arc::new(Settings),
 };
 
@@ -104,10 +105,7 @@ impl Slack {
             Err(failure) => return Err(failure),
         };
         let done = json!({"channel": answer["channel"], "ts": answer["ts"], "warning": answer["warning"]});
-        Ok(Completion {
-            code: "ok".into(),
-            result: Some(done),
-        })
+        Ok(Completion::with("ok", done))
     }
 
     /// The answer to a call, when it is a good one, and when it was given on Slack's clock.

@@ -260,7 +260,19 @@ impl Stage {
 
     /// What becomes of events that go together.
     pub async fn handle_group(&self, events: &[Event]) -> Vec<Option<super::Outcome>> {
-        let turn = self.turn().await;
+        self.handle_knowing(events, &[]).await
+    }
+
+    /// The same, of which answers are known by their tags, by the place of the event.
+    pub async fn handle_knowing(
+        &self,
+        events: &[Event],
+        known: &[(usize, &str)],
+    ) -> Vec<Option<super::Outcome>> {
+        let known = known
+            .iter()
+            .map(|(at, etag)| (events[*at].id.clone(), (*etag).to_owned()));
+        let turn = self.turn().await.knowing(known.collect());
         self.handler.handle_group(events.iter().collect(), &turn).await
     }
 

@@ -251,6 +251,12 @@ impl Upstreams {
         }))
     }
 
+    /// The first upstream, if it is in service: for calls that nobody waits for, which neither probe nor fail over.
+    pub fn preferred(&self) -> Option<Lease> {
+        let first = self.shared.lines.first()?;
+        (first.standing(Instant::now()) == Standing::Closed).then(|| self.lease(0, None))
+    }
+
     async fn probe(&self, at: usize) -> Option<Lease> {
         let line = &self.shared.lines[at];
         let (breaker, fleet) = (line.breaker.as_ref()?, self.shared.fleet.as_ref()?);

@@ -84,6 +84,12 @@ impl Book {
 
     /// Up to `most` slots that lie here unused.
     pub(super) fn spare(&mut self, most: usize, now: Instant) -> Vec<Slot> {
+        let most = most.min(self.spares(now));
+        self.spare.drain(..most).collect()
+    }
+
+    /// How many there are.
+    pub(super) fn spares(&mut self, now: Instant) -> usize {
         while let Some(slot) = self.spare.front()
             && self.void(slot, now)
         {
@@ -91,8 +97,7 @@ impl Book {
                 self.give_back(&slot);
             }
         }
-        let most = most.min(self.spare.len());
-        self.spare.drain(..most).collect()
+        self.spare.len()
     }
 
     /// The last slot that was booked has this time.

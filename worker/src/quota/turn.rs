@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use shared::event::EventId;
 use shared::failure::Failure;
 use shared::limiter::Charge;
 
@@ -87,6 +88,7 @@ impl Drop for Ticket {
             book.keep(slot, Instant::now());
             drop(book);
             self.desk.wake.notify_one();
+            self.desk.back.notify_one();
         }
     }
 }
@@ -97,6 +99,10 @@ pub struct Turn {
     desk: Arc<Desk>,
     flight: u64,
     bound: Option<Bound>,
+    /// The tags of what is known and too old, by event.
+    known: Vec<(EventId, String)>,
+    /// Whether an event waits for its answer.
+    needed: bool,
 }
 
 impl Turn {
@@ -107,7 +113,16 @@ impl Turn {
             desk,
             flight,
             bound: None,
+            known: Vec::new(),
+            needed: true,
         }
+    }
+
+    /// The same turn, for a call that nobody waits for.
+    #[must_use]
+    pub(super) fn of_nobody(mut self) -> Self {
+        self.needed = false;
+        self
     }
 
     /// The same turn, for a call to this upstream.
@@ -115,6 +130,20 @@ impl Turn {
     pub fn to(mut self, bound: Bound) -> Self {
         self.bound = Some(bound);
         self
+    }
+
+    /// The same turn, for events of which these answers are known by their tags.
+    #[must_use]
+    pub fn knowing(mut self, known: Vec<(EventId, String)>) -> Self {
+        self.known = known;
+        self
+    }
+
+    /// The tag of what is known of an event's read and too old to be used: the API can be asked whether it holds.
+    /// It can be the value of a header.
+    pub fn knows(&self, event: &EventId) -> Option<&str> {
+        let mut known = self.known.iter();
+        known.find(|(of, _)| of == event).map(|(_, etag)| &**etag)
     }
 
     /// Where the call goes, which begins now.
@@ -133,6 +162,9 @@ impl Turn {
     pub fn answered(&self, answer: &Answer) -> Reading {
         if let Some(bound) = &self.bound {
             bound.answered();
+        }
+        if self.needed {
+            self.desk.idle.earn();
         }
         let reading = self.desk.parts.provider.read(answer, SystemTime::now());
         self.desk.parts.metrics.absurd.inc_by(reading.absurd.into());
@@ -202,6 +234,7 @@ impl Turn {
     /// Keeps the fleet from the key that the refusal is about; from the service's own where it does not say.
     fn refused(&self, refusal: &Refusal, charges: &[(Charge, f64)]) {
         self.desk.parts.metrics.refused.inc();
+        self.desk.idle.refused();
         let base = self.desk.parts.limits.base();
         let named = refusal
             .dimension

@@ -265,8 +265,8 @@ mod tests {
         let dir = shared::servers::scratch_dir().unwrap();
         let server = Postgres::start(PostgresOptions::new(dir.path())).await.unwrap();
         server.create_database("weir").await.unwrap();
-        let pool = crate::store::connect(&server.url("weir"), 2).unwrap();
-        crate::store::migrate(&pool).await.unwrap();
+        let pool = PgPool::connect(&server.url("weir")).await.unwrap();
+        shared::store::migrate::migrate(&pool).await.unwrap();
         let shelf = Shelf {
             database: Some(pool.clone()),
             service: Service::new("agent").unwrap(),

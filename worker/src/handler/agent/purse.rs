@@ -158,8 +158,8 @@ mod tests {
         let dir = shared::servers::scratch_dir().unwrap();
         let server = Postgres::start(PostgresOptions::new(dir.path())).await.unwrap();
         server.create_database("weir").await.unwrap();
-        let pool = crate::store::connect(&server.url("weir"), 4).unwrap();
-        crate::store::migrate(&pool).await.unwrap();
+        let pool = sqlx::PgPool::connect(&server.url("weir")).await.unwrap();
+        shared::store::migrate::migrate(&pool).await.unwrap();
         let service = Service::new("agent").unwrap();
         let shelf = |database| Shelf {
             database,

@@ -81,7 +81,7 @@ fn of_tenant(tenant: &str, data: &Value) -> Event {
 }
 
 fn result(outcome: Outcome) -> (String, Value) {
-    let Completion { code, result } = outcome.unwrap();
+    let Completion { code, result, .. } = outcome.unwrap();
     (code.into_owned(), result.unwrap())
 }
 

@@ -6,7 +6,6 @@ use http::{Method, header};
 use shared::event::Event;
 use shared::failure::Failure;
 
-use super::files::Known;
 use super::wish::{Call, Wish};
 use super::{Drive, multipart};
 use crate::handler::{Completion, Outcome};
@@ -15,15 +14,16 @@ use crate::provider::Provider;
 use crate::quota::Turn;
 
 /// A call that some events want, and what becomes of it.
-struct Asked {
+struct Asked<'t> {
     call: Call,
-    known: Option<Known>,
+    /// The tag of what is known of it.
+    known: Option<&'t str>,
     outcome: Option<Outcome>,
 }
 
 /// One request for all of these events.
 pub(super) async fn all(drive: &Drive, events: &[&Event], turn: &Turn) -> Vec<Option<Outcome>> {
-    let mut asked: Vec<Asked> = Vec::new();
+    let mut asked: Vec<Asked<'_>> = Vec::new();
     let mut places = Vec::with_capacity(events.len());
     for event in events {
         let call = match Wish::of(event) {
@@ -37,33 +37,26 @@ pub(super) async fn all(drive: &Drive, events: &[&Event], turn: &Turn) -> Vec<Op
                 continue;
             }
         };
-        let same = |other: &Asked| call.method == Method::GET && other.call == call;
-        let at = match asked.iter().position(same) {
-            Some(at) => at,
-            None => {
-                let known = drive.files.of(&call).await;
-                let fresh = known
-                    .as_ref()
-                    .and_then(|known| known.fresh(&call, SystemTime::now()));
-                asked.push(Asked {
-                    call,
-                    known,
-                    outcome: fresh.map(Ok),
-                });
-                asked.len() - 1
-            }
+        let known = turn.knows(&event.id);
+        let same = |other: &Asked<'_>| {
+            call.method == Method::GET && other.known == known && other.call.asks_as(&call)
         };
+        let at = asked.iter().position(same).unwrap_or_else(|| {
+            asked.push(Asked {
+                call,
+                known,
+                outcome: None,
+            });
+            asked.len() - 1
+        });
         places.push(Some(Ok(at)));
     }
-    let open: Vec<usize> = (0..asked.len())
-        .filter(|at| asked[*at].outcome.is_none())
-        .collect();
-    let failed = match ask(drive, &asked, &open, turn).await {
+    let failed = match ask(drive, &asked, turn).await {
         Ok((answers, cut)) => {
-            for (at, answer) in open.into_iter().zip(answers) {
+            for (asked, answer) in asked.iter_mut().zip(answers) {
                 // What was cut off is to be asked for alone.
                 if answer.is_some() || !cut {
-                    asked[at].outcome = Some(outcome(drive, &asked[at], answer, turn).await);
+                    asked.outcome = Some(outcome(asked, answer, turn));
                 }
             }
             cut.then(oversized)
@@ -86,21 +79,16 @@ pub(super) async fn all(drive: &Drive, events: &[&Event], turn: &Turn) -> Vec<Op
     places.into_iter().map(of).collect()
 }
 
-/// The answers to the calls that are open, and whether there was more than is read.
+/// The answers to the calls, and whether there was more than is read.
 async fn ask(
     drive: &Drive,
-    asked: &[Asked],
-    open: &[usize],
+    asked: &[Asked<'_>],
     turn: &Turn,
 ) -> Result<(Vec<Option<Answer>>, bool), Failure> {
-    if open.is_empty() {
+    if asked.is_empty() {
         return Ok((Vec::new(), false));
     }
-    let part = |at: &usize| {
-        let Asked { call, known, .. } = &asked[*at];
-        (call, known.as_ref().and_then(|known| known.etag.as_deref()))
-    };
-    let calls: Vec<_> = open.iter().map(part).collect();
+    let calls: Vec<_> = asked.iter().map(|asked| (&asked.call, asked.known)).collect();
     let boundary = multipart::boundary();
     let body = multipart::write(&calls, &boundary);
     let (answer, judged) = drive
@@ -116,7 +104,7 @@ async fn ask(
     Ok((answers, answer.cut))
 }
 
-async fn outcome(drive: &Drive, asked: &Asked, answer: Option<Answer>, turn: &Turn) -> Outcome {
+fn outcome(asked: &Asked<'_>, answer: Option<Answer>, turn: &Turn) -> Outcome {
     let Some(answer) = answer else {
         return Err(Failure::unknown("answer", "it says nothing of this call"));
     };
@@ -127,7 +115,5 @@ async fn outcome(drive: &Drive, asked: &Asked, answer: Option<Answer>, turn: &Tu
         reading = turn.answered(&answer);
     }
     let judged = Provider::Drive.failure(&answer, &reading, now);
-    drive
-        .done(&asked.call, &answer, judged, asked.known.clone())
-        .await
+    Drive::done(&asked.call, &answer, judged, asked.known.is_some())
 }

@@ -9,7 +9,7 @@ use shared::event::Event;
 use shared::failure::Failure;
 
 use super::Drive;
-use super::wish::Asked;
+use super::wish::{Asked, file_tag, is_id};
 use crate::handler::{Completion, Outcome};
 use crate::outbound::Answer;
 use crate::quota::Turn;
@@ -37,10 +37,10 @@ pub(super) async fn read(drive: &Drive, event: &Event, asked: &Asked, turn: &Tur
     let Some(from) = from else {
         let start = start(drive, asked, turn).await?;
         place.ended(&start).await?;
-        return Ok(Completion {
-            code: "started".into(),
-            result: Some(json!({"next": start, "changes": [], "more": false})),
-        });
+        return Ok(Completion::with(
+            "started",
+            json!({"next": start, "changes": [], "more": false}),
+        ));
     };
     place.begin(&from).await?;
     let (mut changes, mut next, mut more) = (Vec::new(), from.clone(), true);
@@ -59,15 +59,19 @@ pub(super) async fn read(drive: &Drive, event: &Event, asked: &Asked, turn: &Tur
             break;
         }
     }
-    let ids: Vec<&str> = changes
+    let mut changed: Vec<_> = changes
         .iter()
         .filter_map(|change| change["fileId"].as_str())
+        .filter(|id| is_id(id))
+        .map(file_tag)
         .collect();
-    drive.files.forget(&ids).await;
+    changed.sort_unstable();
+    changed.dedup();
     place.ended(&next).await?;
+    let result = json!({"from": from, "next": next, "changes": changes, "more": more});
     Ok(Completion {
-        code: "ok".into(),
-        result: Some(json!({"from": from, "next": next, "changes": changes, "more": more})),
+        changed,
+        ..Completion::with("ok", result)
     })
 }
 
@@ -113,7 +117,7 @@ impl<'a> Place<'a> {
     fn new(drive: &'a Drive, event: &Event, asked: &Asked) -> Self {
         let feed = format!(
             "{}:changes:{}",
-            drive.files.tag,
+            drive.tag,
             asked.drive_id.as_deref().unwrap_or("own")
         );
         let event = format!("{feed}:{}", event.id);
@@ -141,7 +145,7 @@ impl<'a> Place<'a> {
     }
 
     async fn ask<T: redis::FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, Failure> {
-        kept(&self.drive.files.redis, command, PATIENCE).await
+        kept(&self.drive.redis, command, PATIENCE).await
     }
 }
 

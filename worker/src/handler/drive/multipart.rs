@@ -276,13 +276,13 @@ mod tests {
             method: Method::GET,
             path: "/files/a?fields=id".into(),
             body: None,
-            file: None,
+            max_age: None,
         };
         let patch = Call {
             method: Method::PATCH,
             path: "/files/b".into(),
             body: Some(serde_json::json!({"name": "--x\r\n--x"})),
-            file: None,
+            max_age: None,
         };
         let text = write(&[(&get, Some("\"e\"")), (&patch, Some("bad\r\nvalue"))], "x");
         assert_eq!(

@@ -64,16 +64,13 @@ pub(super) async fn create(drive: &Drive, event: &Event, new: &New, turn: &Turn)
     };
     if answer.status == StatusCode::CONFLICT {
         // The id is this event's: an earlier attempt has used it.
-        return Ok(Completion {
-            code: "found".into(),
-            result: Some(json!({"data": {"id": id}})),
-        });
+        return Ok(Completion::with("found", json!({"data": {"id": id}})));
     }
     judged?;
-    Ok(Completion {
-        code: format!("http_{}", answer.status.as_u16()).into(),
-        result: Some(result(&answer)),
-    })
+    Ok(Completion::with(
+        format!("http_{}", answer.status.as_u16()),
+        result(&answer),
+    ))
 }
 
 /// Whether the file is there that an earlier attempt was to create.
@@ -84,14 +81,7 @@ pub(super) async fn look_up(drive: &Drive, event: &Event, turn: &Turn) -> Result
     let given = new.metadata.get("id").and_then(Value::as_str).map(str::to_owned);
     let id = match given {
         Some(id) => Some(id),
-        None => {
-            kept(
-                &drive.files.redis,
-                redis::cmd("GET").arg(key(drive, event)),
-                PATIENCE,
-            )
-            .await?
-        }
+        None => kept(&drive.redis, redis::cmd("GET").arg(key(drive, event)), PATIENCE).await?,
     };
     let Some(id) = id else {
         return look_for_mark(drive, event, turn).await;
@@ -102,10 +92,7 @@ pub(super) async fn look_up(drive: &Drive, event: &Event, turn: &Turn) -> Result
         return Ok(Found::Nothing);
     }
     judged?;
-    Ok(Found::Done(Completion {
-        code: "found".into(),
-        result: Some(result(&answer)),
-    }))
+    Ok(Found::Done(Completion::with("found", result(&answer))))
 }
 
 /// Looks for the file by its mark. An id is kept before the first call, so that there should be no file without one; but
@@ -122,10 +109,7 @@ async fn look_for_mark(drive: &Drive, event: &Event, turn: &Turn) -> Result<Foun
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     match &body["files"] {
         Value::Array(files) => Ok(files.first().map_or(Found::Nothing, |file| {
-            Found::Done(Completion {
-                code: "found".into(),
-                result: Some(json!({"data": file})),
-            })
+            Found::Done(Completion::with("found", json!({"data": file})))
         })),
         _ => Ok(Found::CannotTell),
     }
@@ -133,7 +117,7 @@ async fn look_for_mark(drive: &Drive, event: &Event, turn: &Turn) -> Result<Foun
 
 /// The id of the event's file: what it was the first time, else a new one.
 async fn id_of(drive: &Drive, event: &Event, turn: &Turn) -> Result<String, Failure> {
-    let redis = &drive.files.redis;
+    let redis = &drive.redis;
     let key = key(drive, event);
     if let Some(id) = kept::<Option<String>>(redis, redis::cmd("GET").arg(&key), PATIENCE).await? {
         return Ok(id);
@@ -156,7 +140,7 @@ async fn id_of(drive: &Drive, event: &Event, turn: &Turn) -> Result<String, Fail
 }
 
 fn key(drive: &Drive, event: &Event) -> String {
-    format!("{}:created:{}", drive.files.tag, event.id)
+    format!("{}:created:{}", drive.tag, event.id)
 }
 
 /// What became of a request whose answer may be lost: nobody knows.

@@ -1,17 +1,17 @@
 //! What an event wants of Drive.
 
-use std::time::Duration;
-
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use http::Method;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 use shared::event::Event;
 use shared::failure::Failure;
 
 use crate::handler::path::safe_path;
+use crate::handler::read::{Read, max_age};
 
 /// What is asked of a file unless the event says what.
 const FIELDS: &str = "id,name,mimeType,size,md5Checksum,version,modifiedTime,trashed,parents,webViewLink";
@@ -37,8 +37,8 @@ pub(super) struct Call {
     pub(super) method: Method,
     pub(super) path: String,
     pub(super) body: Option<Value>,
-    /// The file whose metadata are read and remembered, and how old they may be.
-    pub(super) file: Option<(String, Duration)>,
+    /// How many seconds old the answer to a GET may be.
+    pub(super) max_age: Option<u64>,
 }
 
 /// A file to be created.
@@ -69,6 +69,8 @@ struct CallData {
     path: String,
     #[serde(default)]
     body: Option<Value>,
+    #[serde(default)]
+    max_age: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -77,9 +79,8 @@ struct GetData {
     id: String,
     #[serde(default)]
     fields: Option<String>,
-    /// Seconds.
     #[serde(default)]
-    max_age: u64,
+    max_age: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -92,6 +93,15 @@ struct CreateData {
     content: Option<String>,
     #[serde(default)]
     content_base64: Option<String>,
+}
+
+/// What is read of a file depends on this. Ids that are longer than any tag may be have a digest.
+pub(super) fn file_tag(id: &str) -> String {
+    if id.len() <= 100 {
+        format!("drive-file:{id}")
+    } else {
+        format!("drive-file:{}", hex::encode(Sha256::digest(id)))
+    }
 }
 
 fn get() -> String {
@@ -136,7 +146,7 @@ impl Call {
             method,
             path: data.path,
             body: data.body,
-            file: None,
+            max_age: data.max_age,
         })
     }
 
@@ -153,13 +163,39 @@ impl Call {
             method: Method::GET,
             path: format!("/files/{}?supportsAllDrives=true&fields={fields}", data.id),
             body: None,
-            file: Some((data.id, Duration::from_secs(data.max_age.min(86_400)))),
+            max_age: data.max_age,
         })
     }
 
     /// The path below the service's URL.
     pub(super) fn full_path(&self) -> String {
         format!("/drive/v3{}", self.path)
+    }
+
+    /// Whether the answer to the other is the answer to this.
+    pub(super) fn asks_as(&self, other: &Self) -> bool {
+        (&self.method, &self.path, &self.body) == (&other.method, &other.path, &other.body)
+    }
+
+    /// The read that it is, if it is one.
+    pub(super) fn read(self) -> Option<Read> {
+        if self.method != Method::GET || self.body.is_some() {
+            return None;
+        }
+        let file = self.path.strip_prefix("/files/").unwrap_or_default();
+        let file = file.split(['/', '?']).next().filter(|id| is_id(id));
+        let mut again = json!({"path": self.path});
+        if let Some(seconds) = self.max_age {
+            again["max_age"] = seconds.into();
+        }
+        Some(Read {
+            name: format!("GET {}", self.full_path()),
+            tags: file.map(file_tag).into_iter().collect(),
+            max_age: self.max_age.map(max_age),
+            is_news: false,
+            repository: None,
+            again: ("call", again),
+        })
     }
 
     /// Whether it may go together with others: what may be repeated, and neither a file's content nor very long.

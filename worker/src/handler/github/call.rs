@@ -2,11 +2,13 @@
 
 use reqwest::Url;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use shared::event::Event;
 use shared::failure::Failure;
 
+use super::query;
 use crate::handler::path::safe_path;
+use crate::handler::read::{Read, max_age};
 
 /// A call, as an event of type `call` holds it.
 #[derive(Debug, PartialEq, Deserialize)]
@@ -17,6 +19,9 @@ pub(super) struct Call {
     pub(super) path: String,
     #[serde(default)]
     pub(super) body: Option<Value>,
+    /// How many seconds old the answer to a GET may be.
+    #[serde(default)]
+    pub(super) max_age: Option<u64>,
 }
 
 fn get() -> String {
@@ -34,6 +39,7 @@ pub(super) fn describe(event: &Event) -> Result<Option<Call>, Failure> {
             method: get(),
             path,
             body: None,
+            max_age: None,
         }));
     }
     let data = event
@@ -51,6 +57,40 @@ pub(super) fn describe(event: &Event) -> Result<Option<Call>, Failure> {
             "path must begin with / and hold no .. and no control characters",
         )),
     }
+}
+
+/// What an event reads, if it only reads.
+pub(super) fn reads(event: &Event) -> Option<Read> {
+    if event.kind == query::KIND {
+        return None;
+    }
+    let call = describe(event).ok()??;
+    if call.method != "GET" || call.body.is_some() {
+        return None;
+    }
+    let repository = repository(&call.path);
+    let mut again = json!({"path": call.path});
+    if let Some(seconds) = call.max_age {
+        again["max_age"] = seconds.into();
+    }
+    Some(Read {
+        name: format!("GET {}", call.path),
+        tags: repository.iter().map(|named| format!("repo:{named}")).collect(),
+        max_age: call.max_age.map(max_age),
+        is_news: event.kind != "call",
+        repository,
+        again: ("call", again),
+    })
+}
+
+/// `owner/name` of the repository that a path lies in. GitHub does not tell cases apart.
+fn repository(path: &str) -> Option<String> {
+    let path = path.split('?').next()?;
+    let mut parts = path.strip_prefix("/repos/")?.split('/');
+    let (owner, name) = (parts.next()?, parts.next()?);
+    // What is longer is no repository, and no tag.
+    let fits = !owner.is_empty() && !name.is_empty() && owner.len() + name.len() < 120;
+    fits.then(|| format!("{owner}/{name}").to_ascii_lowercase())
 }
 
 /// A thing with an API URL in a webhook.
@@ -152,7 +192,8 @@ pub(super) fn route(path: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use std::time::Duration;
+
     use shared::event::{Data, EventId};
 
     use super::*;
@@ -188,6 +229,43 @@ mod tests {
             "/orgs/octo"
         );
         assert_eq!(describe(&event("ping", &json!({"zen": "x"}))).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_read_is_named_by_its_path_and_belongs_to_its_repository() {
+        let read = |kind: &str, data: Value| reads(&event(kind, &data));
+        let call = read(
+            "call",
+            json!({"path": "/repos/Octo/Hello/issues?page=2", "max_age": 60}),
+        )
+        .unwrap();
+        assert_eq!(call.name, "GET /repos/Octo/Hello/issues?page=2");
+        assert_eq!(call.tags, ["repo:octo/hello"]);
+        assert_eq!(
+            (call.max_age, call.is_news),
+            (Some(Duration::from_secs(60)), false)
+        );
+        let webhook =
+            json!({"issue": {"url": "https://api.github.com/repos/octo/hello/issues/7"}, "more": "x"});
+        let webhook = read("issues.edited", webhook).unwrap();
+        assert!(webhook.is_news && webhook.max_age.is_none());
+        // What is fetched ahead is the same.
+        for first in [&call, &webhook] {
+            let again = read(first.again.0, first.again.1.clone()).unwrap();
+            assert_eq!((&again.name, &again.max_age), (&first.name, &first.max_age));
+            assert!(!again.is_news);
+        }
+        assert_eq!(read("call", json!({"path": "/user"})).unwrap().tags, [""; 0]);
+        for other in [
+            json!({"path": "/repos/o/r", "method": "HEAD"}),
+            json!({"path": "/repos/o/r", "method": "PATCH", "body": {}}),
+            json!({"path": "/repos/o/r", "body": {}}),
+            json!({"path": "../x"}),
+        ] {
+            assert_eq!(read("call", other.clone()), None, "{other}");
+        }
+        assert_eq!(read("graphql", json!({"query": "{ viewer { id } }"})), None);
+        assert_eq!(read("ping", json!({"zen": "x"})), None);
     }
 
     #[test]

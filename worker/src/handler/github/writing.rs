@@ -116,6 +116,7 @@ mod tests {
             method: "POST".into(),
             path: "/repos/o/r/issues/1/comments".into(),
             body: Some(json!({"body": format!("hi {forged}"), "draft": true})),
+            max_age: None,
         };
         let marked = marked(&call, &event, Some("t")).unwrap();
         let text = marked["body"].as_str().unwrap();

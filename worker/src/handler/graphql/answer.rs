@@ -109,10 +109,7 @@ pub(in crate::handler) fn judge(part: &Part, failure: fn(&Value) -> Failure) -> 
     }
     let mut kept = result(data);
     if errors.is_empty() {
-        return Ok(Completion {
-            code: "ok".into(),
-            result: Some(kept),
-        });
+        return Ok(Completion::with("ok", kept));
     }
     let told: Vec<_> = errors
         .iter()
@@ -120,10 +117,7 @@ pub(in crate::handler) fn judge(part: &Part, failure: fn(&Value) -> Failure) -> 
         .map(|error| error["message"].clone())
         .collect();
     kept["errors"] = json!(told);
-    Ok(Completion {
-        code: "partial".into(),
-        result: Some(kept),
-    })
+    Ok(Completion::with("partial", kept))
 }
 
 /// What is kept of a call's data: all of it, unless it is long.

@@ -49,10 +49,7 @@ pub(super) async fn respond(slack: &Slack, event: &Event, turn: &Turn) -> Outcom
         return Err(Failure::permanent(error.to_owned(), "refused by Slack"));
     }
     Provider::Slack.failure(&told, &reading, SystemTime::now())?;
-    Ok(Completion {
-        code: "ok".into(),
-        result: Some(json!({"said": classify::excerpt(&told)})),
-    })
+    Ok(Completion::with("ok", json!({"said": classify::excerpt(&told)})))
 }
 
 /// The URL, when it is one of Slack's or of what stands in for it.

@@ -118,10 +118,10 @@ pub(super) async fn look_up(
         .unwrap_or_default();
     let ours = |message: &&Value| message["metadata"]["event_payload"][MARK] == mark;
     if let Some(message) = messages.iter().find(ours) {
-        return Ok(Found::Done(Completion {
-            code: "found".into(),
-            result: Some(json!({"channel": call.args["channel"], "ts": message["ts"]})),
-        }));
+        return Ok(Found::Done(Completion::with(
+            "found",
+            json!({"channel": call.args["channel"], "ts": message["ts"]}),
+        )));
     }
     Ok(if history["has_more"] != true && earlier.is_covered(now) {
         Found::Nothing
