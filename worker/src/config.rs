@@ -7,8 +7,8 @@ mod upstreams;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use shared::cache::Settings as Cache;
 use shared::access::Share;
+use shared::cache::Settings as Cache;
 use shared::config::{Fleet, Reader};
 use shared::store::settings::{Settings as Postgres, Size};
 use shared::subject::Service;

@@ -26,7 +26,7 @@ fn worker(stage: &Stage) -> tokio::process::Child {
         .env("WEIR_SERVICE_AGENT_MODEL_LOCAL", "compatible:y")
         .env("WEIR_SERVICE_AGENT_MODEL_LOCAL_URL", "http://127.0.0.1:10/v1")
         .env("WEIR_SERVICE_AGENT_MODEL_LOCAL_PRICE", "in 1, out 1, version 1")
-        .env("WEIR_SERVICE_AGENT_BUDGET_TENANT", "0.00025")
+        .env("WEIR_SERVICE_AGENT_BUDGET_TENANT", "0.001")
         .env("WEIR_SERVICE_AGENT_BUDGET_DAY", "2")
         .env("WEIR_WORKER_LISTEN", "127.0.0.1:0")
         .stdout(std::process::Stdio::null())
@@ -46,6 +46,18 @@ async fn ask(stage: &Stage, id: &str, tenant: &str, most: u64) {
     let subject = format!("events.agent.normal.{tenant}");
     let published = stage.js.publish_with_headers(subject, map, wire::encode(&event));
     published.await.unwrap().await.unwrap();
+}
+
+/// Nano-dollars are spent today, of the budget of this key.
+async fn spent(stage: &Stage, key: &str, nano: u64) {
+    let mut redis = shared::connect::redis(&stage.redis.url()).unwrap();
+    let time: (u64, u64) = redis::cmd("TIME").query_async(&mut redis).await.unwrap();
+    let () = redis::cmd("HSET")
+        .arg(format!("weir:{{agent:spend}}:{key}"))
+        .arg(&["day", &(time.0 / 86_400).to_string(), "spent", &nano.to_string()])
+        .query_async(&mut redis)
+        .await
+        .unwrap();
 }
 
 /// What is said of an event once it is put off.
@@ -68,11 +80,12 @@ async fn what_waits_for_a_budget_is_told_which_and_until_when() {
     topology::ensure(&stage.js, &[agent], &Streams::default())
         .await
         .unwrap();
+    spent(&stage, "tenant:acme", 900_000).await;
     ask(&stage, "e-1", "acme", 9).await;
     let said = put_off(&stage, "e-1").await;
     for part in [
         "It waits for a budget of agent: its next call could have spent more than is left of the day.",
-        "The day's budget of the tenant acme is in the way (WEIR_SERVICE_AGENT_BUDGET_TENANT): 0 of 0.00025 dollars are \
+        "The day's budget of the tenant acme is in the way (WEIR_SERVICE_AGENT_BUDGET_TENANT): 0.0009 of 0.001 dollars are \
          spent or reserved, and a call that could cost up to 0.000",
         "Of the day's budget of agent (WEIR_SERVICE_AGENT_BUDGET_DAY) 0 of 2 dollars are spent or reserved; the day ends at ",
     ] {
@@ -87,14 +100,7 @@ async fn what_waits_for_a_budget_is_told_which_and_until_when() {
     );
 
     // The service's own, which is looked at first.
-    let mut redis = shared::connect::redis(&stage.redis.url()).unwrap();
-    let time: (u64, u64) = redis::cmd("TIME").query_async(&mut redis).await.unwrap();
-    let () = redis::cmd("HSET")
-        .arg("weir:{agent:spend}:day")
-        .arg(&["day", &(time.0 / 86_400).to_string(), "spent", "1999999999"])
-        .query_async(&mut redis)
-        .await
-        .unwrap();
+    spent(&stage, "day", 1_999_999_999).await;
     ask(&stage, "e-2", "other", 9).await;
     let why = "The day's budget of agent is in the way (WEIR_SERVICE_AGENT_BUDGET_DAY): 1.999999999 of 2 dollars are spent";
     let said = put_off(&stage, "e-2").await;

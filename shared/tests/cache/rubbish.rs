@@ -146,8 +146,8 @@ async fn redis_is_never_filled() {
             let (_, bytes) = redis_size(&mut redis).await.unwrap();
             assert!(bytes <= MOST, "{bytes}");
             let used = used(&mut redis).await - before;
-            // Buffers and the script itself are beside it.
-            assert!(used <= MOST + (1 << 20), "{n}: {used} for {bytes}");
+            // Buffers, of values of 600 KB too, and the script itself are beside it.
+            assert!(used <= MOST + (2 << 20), "{n}: {used} for {bytes}");
         }
     }
     let (entries, bytes) = redis_size(&mut redis).await.unwrap();
