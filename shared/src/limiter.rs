@@ -14,7 +14,7 @@ use std::time::Duration;
 use redis::aio::ConnectionManager;
 use serde::{Deserialize, Serialize};
 
-pub use bucket::{Bucket, Report, State};
+pub use bucket::{Bucket, Mark, Report, State};
 pub use keys::Keys;
 pub use rule::{Limit, Rule};
 
@@ -63,8 +63,8 @@ pub struct Grant {
     pub step: Duration,
     /// Which of the charges was in the way; `None` when none was.
     pub which: Option<usize>,
-    /// One for each charge: its pushes, and the total of its grants before these, for [`Report`].
-    pub marks: Vec<(f64, f64)>,
+    /// One for each charge, for [`Report`].
+    pub marks: Vec<Mark>,
     /// One for each charge in shadow: how many of the calls it would have held up.
     pub over: Vec<u32>,
     /// One for each charge: what is left of it and until when no more comes, where that is known.
@@ -238,7 +238,7 @@ impl Limiter {
             at_start,
             step: duration(step),
             which: which.checked_sub(1),
-            marks: marks.chunks_exact(2).map(|mark| (mark[0], mark[1])).collect(),
+            marks: marks.as_chunks().0.iter().map(|mark| mark_of(*mark)).collect(),
             over,
             left: lefts
                 .chunks_exact(2)
@@ -343,6 +343,15 @@ fn name(key: &str) -> String {
 /// Where it lies since when Redis knows of a credential.
 fn marker(tag: &str) -> String {
     format!("weir:{tag}:born")
+}
+
+fn mark_of([push, total, place, line]: [f64; 4]) -> Mark {
+    Mark {
+        push,
+        total,
+        place,
+        line,
+    }
 }
 
 /// A time that a script told; what cannot be one is as long as nothing else.

@@ -12,7 +12,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, TestRunner};
 use shared::connect;
 use shared::limiter::bucket::{self, Bucket, Part};
-use shared::limiter::{Ask, Charge, Grant, Limiter, Report};
+use shared::limiter::{Ask, Charge, Grant, Limiter, Mark, Report};
 use shared::servers::{Redis, RedisOptions};
 use tempfile::TempDir;
 
@@ -53,6 +53,8 @@ struct Step {
     pause: Duration,
     ask: Ask,
     report: [Option<Report>; 2],
+    /// Which of the slots granted so far is not used.
+    back: Option<prop::sample::Index>,
 }
 
 fn report() -> impl Strategy<Value = Option<Report>> {
@@ -78,6 +80,7 @@ fn report() -> impl Strategy<Value = Option<Report>> {
                 left: (ceiling / 2.0).floor(),
                 reset,
                 tolerance,
+                ..Report::default()
             },
         );
     prop::option::weighted(0.3, some)
@@ -88,8 +91,9 @@ fn step() -> impl Strategy<Value = Step> {
         prop_oneof![3 => 0_u64..3_000, 1 => 0_u64..60_000],
         (0_u32..40, 0_u64..50, 0_u64..20, prop::bool::weighted(0.3)),
         [report(), report()],
+        prop::option::weighted(0.7, any::<prop::sample::Index>()),
     )
-        .prop_map(|(pause, (calls, ahead, block, idle), report)| Step {
+        .prop_map(|(pause, (calls, ahead, block, idle), report, back)| Step {
             pause: Duration::from_micros(pause),
             ask: Ask {
                 calls,
@@ -98,6 +102,7 @@ fn step() -> impl Strategy<Value = Step> {
                 idle,
             },
             report,
+            back,
         })
 }
 
@@ -106,7 +111,7 @@ fn step() -> impl Strategy<Value = Step> {
 async fn the_script_does_what_the_arithmetic_says() {
     let (redis, _dir) = redis().await;
     let mut runner = TestRunner::new(Config::default());
-    let (mut granted, mut spare) = (0.0, 0.0);
+    let (mut granted, mut spare, mut shortened) = (0.0, 0.0, 0);
     for (round, rules) in [
         ["50 per 100ms, burst 20", "30 per 100ms, fixed"],
         ["20 per 100ms, burst 1", "400 per second, burst 7"],
@@ -123,12 +128,21 @@ async fn the_script_does_what_the_arithmetic_says() {
                 charge(&format!("{{t:{round}{full}}}:{name}"), rule, cost)
             });
             let mut states = [None, None];
+            // Slots that could come back: those of the first call of each grant.
+            let mut slots: Vec<Vec<Mark>> = Vec::new();
             let steps = prop::collection::vec(step(), 120)
                 .new_tree(&mut runner)
                 .unwrap()
                 .current();
-            for step in steps {
+            for mut step in steps {
                 tokio::time::sleep(step.pause).await;
+                if let Some(back) = step.back.filter(|_| !slots.is_empty()) {
+                    let slot = slots.swap_remove(back.index(slots.len()));
+                    for (report, mark) in step.report.iter_mut().zip(slot) {
+                        let Some(report) = report else { continue };
+                        (report.unused_place, report.unused_line) = (mark.place, mark.line);
+                    }
+                }
                 for (state, charge) in states.iter_mut().zip(&charges) {
                     // On a busy machine a pause can outlast a key.
                     if limiter.standing(&charge.key).await.unwrap().state.is_none() {
@@ -149,13 +163,15 @@ async fn the_script_does_what_the_arithmetic_says() {
                         grant.now,
                     );
                     if let Some(report) = &step.report[i] {
+                        let before = part.state.back;
                         part.report(grant.now, report);
+                        shortened += usize::from(report.settle >= 0.0 && part.state.back > before);
                     }
                     parts.push(part);
                     standing.push(stands);
                 }
                 let micros = |time: Duration| time.as_secs_f64() * 1e6;
-                let marks: Vec<_> = parts
+                let mut marks: Vec<_> = parts
                     .iter()
                     .map(|part| (part.state.push, part.state.total))
                     .collect();
@@ -172,7 +188,20 @@ async fn the_script_does_what_the_arithmetic_says() {
                     (grant.calls.into(), grant.at_start.into()),
                     "{step:?} {parts:?}"
                 );
+                let marks: Vec<_> = marks
+                    .drain(..)
+                    .zip(&parts)
+                    .map(|((push, total), part)| Mark {
+                        push,
+                        total,
+                        place: part.placed,
+                        line: if part.placed > 0.0 { part.state.line } else { 0.0 },
+                    })
+                    .collect();
                 assert_eq!(marks, grant.marks);
+                if grant.calls > 0 {
+                    slots.push(grant.marks.clone());
+                }
                 assert!(
                     (ours.start - grant.now - micros(grant.start)).abs() < 0.01,
                     "{ours:?} {grant:?}"
@@ -191,7 +220,10 @@ async fn the_script_does_what_the_arithmetic_says() {
             }
         }
     }
-    assert!(granted > 40.0 && spare > 3.0, "{granted} {spare}");
+    assert!(
+        granted > 40.0 && spare > 3.0 && shortened > 3,
+        "{granted} {spare} {shortened}"
+    );
 }
 
 /// Commands of ours to the same server.

@@ -300,8 +300,8 @@ impl Desk {
     fn foresee(&self, grant: &Grant) {
         let (now, workers) = (Instant::now(), self.away.known_workers());
         let mut forecast = self.forecast();
-        if let Some((_, total)) = grant.marks.first() {
-            forecast.observe(now, *total);
+        if let Some(mark) = grant.marks.first() {
+            forecast.observe(now, mark.total);
         }
         let lefts = grant.left.iter().flatten();
         let slowest = lefts

@@ -11,6 +11,9 @@
 //! (So a burst of more than half the calls is there at once only for those who ask for it at once.)
 //! A bucket that refills at a constant rate has to be slower by its burst for ever to keep the same promise.
 //!
+//! **Unused.** A slot whose call was not made is taken out of the line as far as that harms no call: see `unused.rs`. What
+//! is left of it is idle time at its place.
+//!
 //! **Arrivals.** A call reaches the provider later than it was let go. Whoever calls measures how late at most (until
 //! the answer), and reports what goes beyond the slack before T is over; `tat` is pushed by it once
 //! (`push` is the sum of all pushes, so a report says "at least so much" and can be repeated).
@@ -27,11 +30,12 @@
 
 mod idle;
 mod state;
+mod unused;
 
 use std::time::Duration;
 
 use super::Rule;
-pub use state::{Holding, Place, Report, State};
+pub use state::{Holding, Mark, Place, Report, State};
 
 /// Rounding that is not a difference.
 const NEAR: f64 = 0.5;
@@ -134,6 +138,8 @@ pub struct Part {
     pub state: State,
     /// Since when Redis knows of calls.
     pub born: f64,
+    /// Paced: where the first of the slots lies that were booked last, as in [`Mark::place`].
+    pub placed: f64,
 }
 
 impl Part {
@@ -156,6 +162,7 @@ impl Part {
                         epoch: born,
                         prev: 0.0,
                         cur: 0.0,
+                        line: 0.0,
                         ..old
                     },
                     Some(state) => state,
@@ -166,12 +173,15 @@ impl Part {
                 ..State::default()
             }),
         };
-        Self {
+        let mut part = Self {
             bucket,
             cost: cost.into(),
             state,
             born,
-        }
+            placed: 0.0,
+        };
+        part.name_line(now);
+        part
     }
 
     /// Takes a report in.
@@ -191,8 +201,9 @@ impl Part {
         let (unused_at, settled_at) = (now - report.unused_age, now - report.settle_age);
         match self.bucket {
             Bucket::Paced { interval, period, .. } => {
-                let (unused, half) = (report.unused * interval, period / 2.0);
+                let half = period / 2.0;
                 (s.epoch, s.prev, s.cur) = halves(s, half, now);
+                let unused = s.shorten(report, report.unused * interval);
                 if unused_at >= s.epoch {
                     s.cur = (s.cur + unused).min(half);
                 } else if unused_at >= s.epoch - half {
@@ -200,6 +211,7 @@ impl Part {
                 }
                 if report.settle > 0.0 || settled_at > now - period {
                     s.place = Place::Time(s.time() + report.settle * interval);
+                    s.back += (-report.settle * interval).max(0.0);
                 }
             }
             Bucket::Window {
@@ -320,8 +332,10 @@ impl Part {
                 let (epoch, prev, cur, _) = self.idle(u);
                 let step = self.cost * interval;
                 let s = &mut self.state;
+                self.placed = s.time().max(u) + s.back;
                 s.place = Place::Time((s.time().max(u) + calls * step).max(last + step));
                 (s.epoch, s.prev, s.cur) = (epoch, prev, cur);
+                s.last = s.last.max(last);
             }
             Bucket::Window {
                 period,

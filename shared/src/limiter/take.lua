@@ -22,14 +22,15 @@ if not mark or anew or (token ~= '' and known ~= token) then
 end
 
 -- State of any kind: 2 push, 6 blocked, 7 total, 8 ceiling, 9 reset, 10 over, 11 unit.
--- Paced: 1 tat, 3 epoch, 4 prev, 5 cur. Window: 1 edge, 3 used. At once: 1 holders {id, calls, until, ...}.
+-- Paced: 1 tat, 3 epoch, 4 prev, 5 cur, 12 line, 13 back, 14 last. Window: 1 edge, 3 used. At once: 1 holders {id, calls, until, ...}.
 local paced, window, at_once = {}, {}, {}
 
 -- k.a: interval, k.b: period, k.c: slack.
 function paced.load(k, s)
   local emptied = born + LONGEST_AHEAD + k.c + k.a
-  if not s then return {emptied, 0, born, 0, 0, 0, 0, 0, 0, 0, k.unit} end
-  if s[3] < born then s[1], s[3], s[4], s[5] = max(s[1], emptied), born, 0, 0 end
+  s = s or {emptied, 0, born, 0, 0, 0, 0, 0, 0, 0, k.unit, 0, 0, 0}
+  if s[3] < born then s[1], s[3], s[4], s[5], s[12] = max(s[1], emptied), born, 0, 0, 0 end
+  if s[12] <= 0 then s[12], s[13], s[14] = now, 0, 0 end
   return s
 end
 function paced.halves(s, half, u)
@@ -58,9 +59,19 @@ function paced.room(k, s, u)
   local lasts = u + block <= epoch + k.b / 2 or cur >= idle
   return now_, lasts and want or now_, step
 end
+-- See unused.rs.
+function paced.shorten(s, unused, at, line)
+  if line ~= s[12] then return unused end
+  local place = at - s[13]
+  local behind = max(place, s[14])
+  local gone = max(min(min(place + unused, s[1]) - behind, unused), 0)
+  s[1], s[13] = s[1] - gone, s[13] + gone
+  return unused - gone
+end
 function paced.book(k, s, u, n, last)
   local epoch, prev, cur = paced.idle(k, s, u)
   local step = k.cost * k.a
+  k.place, s[14] = max(s[1], u) + s[13], max(s[14], last)
   s[1], s[3], s[4], s[5] = max(max(s[1], u) + n * step, last + step), epoch, prev, cur
 end
 function paced.till(k, s, reset)
@@ -78,7 +89,7 @@ end
 function paced.keep(k, s) return max(s[1] - now, 0) + k.b end
 
 -- k.a: calls, k.b: period, k.c: guard, k.d: aligned.
-function window.load(k, s) return s or {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, k.unit} end
+function window.load(k, s) return s or {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, k.unit, 0, 0, 0} end
 function window.cap(k, u) return u < born + k.b and floor(k.a * (u - born) / k.b) or k.a end
 function window.next_edge(k, u) return (floor((u + EPOCH) / k.b) + 1) * k.b - EPOCH end
 function window.first(k, s, u)
@@ -115,7 +126,7 @@ function window.keep(k, s) return max(s[1] - now, 0) + k.b end
 
 -- k.a: calls, k.b: held by the asker, k.c: how long they are believed to be held.
 function at_once.load(k, s)
-  s = s or {{}, 0, 0, 0, 0, 0, 0, 0, 0, 0, k.unit}
+  s = s or {{}, 0, 0, 0, 0, 0, 0, 0, 0, 0, k.unit, 0, 0, 0}
   local others, free = {}, k.a - k.b
   for h = 1, #s[1], 3 do
     if s[1][h] ~= holder and s[1][h + 2] > now and s[1][h + 2] <= now + k.c then
@@ -150,7 +161,9 @@ local function sound(s)
     local time = n == 3 or n == 6 or n == 9
     if not number(s[n], time and now + FURTHEST or 1e15) then return false end
   end
-  if s[11] ~= nil and not number(s[11], 1e15) then return false end
+  for n = 11, 14 do
+    if s[n] ~= nil and not number(s[n], 1e15) then return false end
+  end
   if type(s[1]) ~= 'table' then return s[11] ~= -3 and number(s[1], now + FURTHEST) end
   for h = 1, #s[1], 3 do
     if type(s[1][h]) ~= 'string' or not number(s[1][h + 1], 1e9) or not number(s[1][h + 2], now + FURTHEST) then
@@ -173,11 +186,13 @@ for i, raw in ipairs(keys) do
       old[1] = k.kind == paced and now + k.c + k.a or k.kind == window and 0 or {}
       old[3], old[4], old[5] = k.kind == paced and now or 0, 0, 0
     end
+    old[12] = 0
   end
-  if old then old[11] = k.unit end
+  if old then old[11], old[12], old[13], old[14] = k.unit, old[12] or 0, old[13] or 0, old[14] or 0 end
   local s = k.kind.load(k, old)
   if raw[8] then
-    local late, unused, unused_age, settle, settle_age, pause, ceiling, left, reset, tolerance = unpack(raw[8])
+    local late, unused, unused_age, settle, settle_age, pause, ceiling, left, reset, tolerance, place, line =
+      unpack(raw[8])
     local unused_at, settled_at = now - unused_age, now - settle_age
     k.changed = true
     if late > s[2] then
@@ -186,14 +201,17 @@ for i, raw in ipairs(keys) do
       if k.kind == paced or k.kind == window and s[1] > now then s[1] = s[1] + more end
     end
     if k.kind == paced then
-      local free, half = unused * k.a, k.b / 2
+      local half = k.b / 2
       s[3], s[4], s[5] = paced.halves(s, half, now)
+      local free = paced.shorten(s, unused * k.a, place, line)
       if unused_at >= s[3] then
         s[5] = min(s[5] + free, half)
       elseif unused_at >= s[3] - half then
         s[4] = min(s[4] + free, half)
       end
-      if settle > 0 or settled_at > now - k.b then s[1] = s[1] + settle * k.a end
+      if settle > 0 or settled_at > now - k.b then
+        s[1], s[13] = s[1] + settle * k.a, s[13] + max(-settle * k.a, 0)
+      end
     elseif k.kind == window then
       local opens = s[1] - k.b - (k.d and 0 or k.c)
       if unused_at >= opens then s[3] = s[3] - unused end
@@ -258,7 +276,8 @@ end
 
 local marks, lefts = {}, {}
 for i, k in ipairs(all) do
-  marks[2 * i - 1], marks[2 * i], over[i] = k.s[2], k.s[7], 0
+  local mark = 4 * i - 3
+  marks[mark], marks[mark + 1], over[i] = k.s[2], k.s[7], 0
   if granted > 0 then
     if k.shadow and (first(k, start) > start + NEAR or k.kind.room(k, k.s, start) < granted) then
       k.s[10], over[i] = k.s[10] + granted, granted
@@ -268,6 +287,7 @@ for i, k in ipairs(all) do
     end
     k.changed = true
   end
+  marks[mark + 2], marks[mark + 3] = k.place or 0, k.place and k.s[12] or 0
   -- What is left until a reset, where one is known; -1 where none is.
   local left, reset = -1, 0
   if k.kind.left then left, reset = k.kind.left(k, k.s) end

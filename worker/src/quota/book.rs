@@ -149,17 +149,11 @@ impl Book {
 
     fn give_back(&mut self, slot: &Slot) {
         let age = slot.booked.elapsed();
-        for charge in slot.base.iter() {
+        for (charge, mark) in slot.base.iter().zip(&slot.marks) {
             // A slot of long ago helps nobody, and would take the younger ones with it.
             if charge.rule.period().is_none_or(|period| age < period) {
-                let report = self.owe(charge);
-                let before = if report.unused > 0.0 {
-                    report.unused_age
-                } else {
-                    0.0
-                };
-                report.unused += f64::from(charge.cost);
-                report.unused_age = before.max(micros(age));
+                self.owe(charge)
+                    .add_unused(charge.cost.into(), *mark, micros(age));
             }
         }
     }

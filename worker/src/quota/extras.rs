@@ -66,9 +66,9 @@ impl Desk {
                     why: limit(charges, grant.which),
                 });
             }
-            let parts = charges.iter().zip(&grant.marks).map(|(charge, (push, total))| {
-                let before = n as f64 * f64::from(charge.cost);
-                Part::own(charge.clone(), asked, (*push, total + before))
+            let parts = charges.iter().zip(&grant.marks).map(|(charge, mark)| {
+                let mark = mark.behind(charge.rule.into(), charge.cost, n as u32);
+                Part::own(charge.clone(), asked, mark)
             });
             Ok(Turn::new(self, self.book().fly(parts.collect())))
         };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::limiter::bucket::slack_of_way;
-use shared::limiter::{Charge, Grant};
+use shared::limiter::{Bucket, Charge, Grant, Mark};
 
 /// The right to begin one call, from its time on.
 #[derive(Debug, Clone)]
@@ -15,8 +15,8 @@ pub(super) struct Slot {
     pub(super) booked: Instant,
     /// Under which limits.
     pub(super) base: Arc<[Charge]>,
-    /// One for each of them: its pushes, and the total of its grants with this call.
-    pub(super) marks: Vec<(f64, f64)>,
+    /// One for each of them, as it was before this call.
+    pub(super) marks: Vec<Mark>,
     /// A refusal makes older slots void.
     pub(super) generation: u64,
 }
@@ -62,7 +62,7 @@ impl Slot {
                 .marks
                 .iter()
                 .zip(base.iter())
-                .map(|((push, total), charge)| (*push, total + f64::from(n + 1) * f64::from(charge.cost)))
+                .map(|(mark, charge)| mark.behind(Bucket::from(charge.rule), charge.cost, n))
                 .collect(),
             generation,
         })
@@ -72,23 +72,18 @@ impl Slot {
         self.base
             .iter()
             .zip(&self.marks)
-            .map(|(charge, (push, total))| Part {
-                charge: charge.clone(),
-                booked: self.booked,
-                push: *push,
-                total: *total,
-            })
+            .map(|(charge, mark)| Part::own(charge.clone(), self.booked, *mark))
     }
 }
 
 impl Part {
-    /// A limit taken for one call only.
-    pub(super) fn own(charge: Charge, asked: Instant, mark: (f64, f64)) -> Self {
-        let total = mark.1 + f64::from(charge.cost);
+    /// A limit taken for one call.
+    pub(super) fn own(charge: Charge, booked: Instant, mark: Mark) -> Self {
+        let total = mark.total + f64::from(charge.cost);
         Self {
             charge,
-            booked: asked,
-            push: mark.0,
+            booked,
+            push: mark.push,
             total,
         }
     }

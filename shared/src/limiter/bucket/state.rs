@@ -31,6 +31,15 @@ pub struct State {
     /// when nobody has noted it.
     #[serde(default)]
     pub unit: f64,
+    /// Paced: the line's name, the moment it began; 0 for none yet.
+    #[serde(default)]
+    pub line: f64,
+    /// Paced: by how much the line was shortened, ever.
+    #[serde(default)]
+    pub back: f64,
+    /// Paced: no call booked on this line starts later.
+    #[serde(default)]
+    pub last: f64,
 }
 
 /// See [`State::place`].
@@ -87,6 +96,7 @@ impl State {
                 };
                 (self.prev, self.cur) = (0.0, 0.0);
             }
+            self.line = 0.0;
         }
         self.unit = unit;
         self
@@ -112,6 +122,19 @@ impl State {
     }
 }
 
+/// Where a grant stands in one bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Mark {
+    /// The bucket's pushes, for [`Report::late`].
+    pub push: f64,
+    /// The total of its grants before these, for [`Report::ceiling`].
+    pub total: f64,
+    /// Where the first of the slots lies, had the line never been shortened; for [`Report::unused_place`].
+    pub place: f64,
+    /// Which line, for [`Report::unused_line`]; 0 where the grant has none.
+    pub line: f64,
+}
+
 /// What a worker reports of earlier calls.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct Report {
@@ -135,4 +158,42 @@ pub struct Report {
     pub reset: f64,
     /// By how much `left` has to be below what our own limit allows until the reset, for the ceiling to count.
     pub tolerance: f64,
+    /// Where the earliest slot of the calls lies that were not made, as its [`Mark`] says. A moment on the limiter's own
+    /// clock, not a time from now: it must not be too late by the report's way.
+    pub unused_place: f64,
+    /// The line of all of these slots; 0 when they are of several, or of none.
+    pub unused_line: f64,
+}
+
+impl Report {
+    /// Calls that were not made: cost in all `cost`, the earliest slot of them as in `mark`, which could have begun `age` ago.
+    pub fn add_unused(&mut self, cost: f64, mark: Mark, age: f64) {
+        if self.unused > 0.0 {
+            self.unused_age = self.unused_age.max(age);
+            self.unused_place = self.unused_place.min(mark.place);
+            if (self.unused_line - mark.line).abs() > 0.0 {
+                self.unused_line = 0.0;
+            }
+        } else {
+            (self.unused_age, self.unused_place, self.unused_line) = (age, mark.place, mark.line);
+        }
+        self.unused += cost;
+    }
+}
+
+impl Mark {
+    /// The mark of a call `n` places behind the first under this bucket, of the same cost each.
+    #[must_use]
+    pub fn behind(self, bucket: Bucket, cost: u32, n: u32) -> Self {
+        let cost = f64::from(n) * f64::from(cost);
+        let place = match bucket {
+            Bucket::Paced { interval, .. } => self.place + cost * interval,
+            Bucket::Window { .. } | Bucket::AtOnce { .. } => self.place,
+        };
+        Self {
+            total: self.total + cost,
+            place,
+            ..self
+        }
+    }
 }

@@ -45,7 +45,7 @@ fn run(rule: &str, born: f64, asks: &[(f64, u32, u32, bool)], block: f64) -> Vec
 }
 
 /// The most that any window (w, w + length] holds.
-fn fullest(starts: &[(f64, u32)], length: f64) -> u32 {
+pub(super) fn fullest(starts: &[(f64, u32)], length: f64) -> u32 {
     let (mut inside, mut sum, mut most) = (VecDeque::new(), 0, 0);
     for (at, cost) in starts {
         inside.push_back((*at, *cost));
