@@ -50,6 +50,10 @@ bench: setup build ## Measure against the bare operations: rates, latency, memor
 	$(CARGO) bench $(LOCKED) -p scheduler --bench external
 	$(CARGO) bench $(LOCKED) -p scheduler --bench observe
 	$(CARGO) bench $(LOCKED) -p weir-cli --bench dead_letters
+	$(CARGO) bench $(LOCKED) -p shared --bench cache
+	$(CARGO) bench $(LOCKED) -p shared --bench store
+	$(CARGO) bench $(LOCKED) -p shared --bench access
+	$(CARGO) bench $(LOCKED) -p scheduler --bench warm
 	$(CARGO) bench $(LOCKED) -p loadtest --bench limits -- --workers 1,2,4,8 --limit '50 per second, burst 5'
 
 lint: ## Check formatting and lints, warnings included

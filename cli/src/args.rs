@@ -19,7 +19,7 @@ pub(crate) use dlq::{Chosen, Dlq, DlqList, DlqPurge, DlqReplay, DlqShow, Rate, S
 pub(crate) use look::{
     Explain, Limits, LimitsList, LimitsReset, LimitsSet, LimitsShadow, LimitsShow, Turned,
 };
-pub(crate) use past::{History, Tail};
+pub(crate) use past::{History, Of, Tail};
 pub(crate) use rules::{Check, Rules};
 pub(crate) use warm::{Warm, WarmExplain, WarmPause, WarmResume, WarmStatus};
 

@@ -5,7 +5,8 @@ mod worth;
 use std::io::IsTerminal;
 
 use serde_json::json;
-use shared::cache::{Invalidations, What, redis_size};
+use shared::cache::{Invalidations, Settings, What, redis_size};
+use shared::config::{Environment, Process, Reader};
 use shared::connect;
 
 use crate::args::{Cache, CacheDrop, CacheStats};
@@ -47,7 +48,10 @@ async fn drop(drop: CacheDrop) -> Result<(), Failure> {
     if drop.json {
         terminal::out(json!({"dropped": {kind: named}, "revision": revision}));
     } else {
-        terminal::out(format_args!("dropped what has the {kind} {}", clean(named, 300)));
+        terminal::out(format_args!(
+            "what has the {kind} {} is used no more from now on (how much that is, is not counted)",
+            clean(named, 300)
+        ));
     }
     Ok(())
 }
@@ -74,16 +78,33 @@ async fn stats(stats: CacheStats) -> Result<(), Failure> {
     let (entries, bytes) = redis_size(&mut redis)
         .await
         .map_err(Failure::at("asking Redis what is cached"))?;
+    let most = most()?;
     if stats.json {
         terminal::out(json!({
-            "redis": {"entries": entries, "bytes": bytes},
+            "redis": {"entries": entries, "bytes": bytes, "most_bytes": most},
             "invalidations_remembered": remembered,
         }));
-    } else {
-        terminal::out(format_args!("Redis: {entries} answers, {bytes} bytes"));
-        terminal::out(format_args!(
-            "dropped lately: {remembered} keys, tags and patterns"
-        ));
+        return Ok(());
+    }
+    let of = most.map_or_else(String::new, |most| format!(" of {most} (WEIR_CACHE_REDIS)"));
+    terminal::out(format_args!("Redis: {entries} answers, {bytes} bytes{of}"));
+    terminal::out(format_args!(
+        "dropped lately: {remembered} keys, tags and patterns"
+    ));
+    if remembered > 0 && entries > 0 {
+        terminal::note("what was dropped is used no more, and counts until it lapses or is overwritten");
     }
     Ok(())
+}
+
+/// How many bytes may lie in Redis, where `WEIR_CACHE_REDIS` is set here as it is for all processes of the fleet.
+fn most() -> Result<Option<u64>, Failure> {
+    let is_set = Process.get("WEIR_CACHE_REDIS");
+    if is_set.is_none_or(|text| text.trim().is_empty()) {
+        return Ok(None);
+    }
+    let mut reader = Reader::new(&Process);
+    let settings = Settings::read(&mut reader);
+    let (settings, _) = reader.finish(&[], settings).map_err(Failure::usage)?;
+    Ok(Some(settings.redis))
 }

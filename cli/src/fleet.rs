@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_nats::jetstream;
+use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use shared::config::reader::without_password;
 use shared::config::{Environment, Fleet, Process, Reader};
 use shared::connect;
+use shared::subject::Service;
 
 use crate::args::Where;
 use crate::failure::Failure;
@@ -144,9 +146,10 @@ pub(crate) async fn reach_all(
         unnamed,
     } = settings_of(place, postgres_url, redis_url)?;
     if unnamed && let Some(folder) = &place.folder {
-        let folder = folder.display();
         return Err(Failure::Failed(format!(
-            "no fleet runs from {folder}; start one with `weir up --data {folder}`, or give WEIR_NATS_URL"
+            "{}; start one with `weir up --data {}`, or give WEIR_NATS_URL",
+            none_runs(folder),
+            folder.display()
         )));
     }
     let (client, js) = connect(&fleet).await.map_err(|failure| {
@@ -167,6 +170,60 @@ pub(crate) async fn reach_all(
         js,
         services,
     })
+}
+
+/// That no fleet runs from a folder that was named, and which file is missing there.
+pub(crate) fn none_runs(folder: &Path) -> String {
+    let file = folder.join(FLEET_FILE);
+    let missing = if file.is_file() {
+        String::new()
+    } else {
+        format!(": there is no {}", file.display())
+    };
+    format!("no fleet runs from {}{missing}", folder.display())
+}
+
+/// The services that have a stream.
+pub(crate) async fn services(js: &jetstream::Context) -> Result<Vec<Service>, Failure> {
+    let names: Result<Vec<String>, _> = js.stream_names().try_collect().await;
+    let names = names.map_err(Failure::at("listing the streams"))?;
+    Ok(names.iter().filter_map(|name| Service::of_stream(name)).collect())
+}
+
+/// Which of the services that were asked for in vain the fleet does not have, and which ones it has; `None` where it has them
+/// all, or nobody here knows: the past may be that of another fleet.
+pub(crate) async fn strangers(
+    place: &Where,
+    postgres_url: Option<&str>,
+    asked: &[Service],
+) -> Option<String> {
+    if asked.is_empty() || postgres_url.is_some() {
+        return None;
+    }
+    let settings = settings(place, None).ok()?;
+    let is_set = |name: &str| Process.get(name).is_some_and(|text| !text.trim().is_empty());
+    let services = match settings.services {
+        Some(names) => names
+            .into_iter()
+            .filter_map(|name| Service::new(name).ok())
+            .collect(),
+        None if is_set("WEIR_SERVICES") => settings.fleet.services,
+        None if settings.unnamed => return None,
+        None => services(&connect(&settings.fleet).await.ok()?.1).await.ok()?,
+    };
+    let strangers: Vec<&Service> = asked.iter().filter(|one| !services.contains(one)).collect();
+    (!strangers.is_empty()).then(|| strange(&strangers, &services))
+}
+
+/// That the fleet does not have these services, and which ones it has.
+pub(crate) fn strange(strangers: &[&Service], services: &[Service]) -> String {
+    let list = |names: Vec<String>| names.join(", ");
+    let strangers = list(strangers.iter().map(ToString::to_string).collect());
+    let services = match services {
+        [] => "none".to_owned(),
+        services => list(services.iter().map(ToString::to_string).collect()),
+    };
+    format!("the fleet has no service {strangers}: its services are {services}")
 }
 
 /// The fleet's settings: those of flags and variables, else those of a running `weir up`.

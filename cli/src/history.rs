@@ -12,7 +12,7 @@ use shared::store::reads::Reads;
 use shared::store::report::report;
 use shared::store::settings::{Settings, Size};
 
-use crate::args::{History, Where};
+use crate::args::{History, Of, Where};
 use crate::failure::Failure;
 use crate::fleet::{self, Overlay};
 use crate::terminal;
@@ -30,6 +30,7 @@ pub(crate) async fn run(history: History) -> Result<(), Failure> {
             .await
             .map_err(failed)?;
         if story.ends.is_empty() && story.failed.is_empty() {
+            in_vain(&history.of).await;
             return Err(Failure::Failed(format!(
                 "nothing is recorded of {id}: `weir explain {id}` looks where it is"
             )));
@@ -48,6 +49,9 @@ pub(crate) async fn run(history: History) -> Result<(), Failure> {
         } else {
             terminal::out(show::hours(&lines).text());
         }
+        if lines.is_empty() {
+            in_vain(&history.of).await;
+        }
         return Ok(());
     }
     let mut filter = history.of.filter();
@@ -59,6 +63,9 @@ pub(crate) async fn run(history: History) -> Result<(), Failure> {
     }
     let page = history::page(&reads, &filter, history.page.as_deref(), history.limit);
     let page = page.await.map_err(failed)?;
+    if page.events.is_empty() {
+        in_vain(&history.of).await;
+    }
     if history.json {
         terminal::out(json!(page));
         return Ok(());
@@ -78,13 +85,23 @@ pub(crate) async fn run(history: History) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Says of services of which nothing was found that the fleet does not have them, if that is known.
+pub(crate) async fn in_vain(of: &Of) {
+    let told = fleet::strangers(&of.fleet, of.postgres_url.as_deref(), &of.service).await;
+    if let Some(told) = told {
+        terminal::note(told);
+    }
+}
+
 /// Where the fleet's past is.
 pub(crate) async fn reads(place: &Where, postgres_url: Option<&str>) -> Result<Reads, Failure> {
     let fleet = fleet::settings(place, postgres_url)?;
     let Some(url) = fleet.postgres_url.filter(|url| url != "none") else {
-        return Err(Failure::usage(
-            "no Postgres is known: start a fleet with `weir up`, or give --postgres-url or WEIR_POSTGRES_URL",
-        ));
+        let none = place.folder.as_deref().map(fleet::none_runs);
+        let none = none.map_or_else(String::new, |none| format!("{none}, and "));
+        return Err(Failure::Usage(format!(
+            "{none}no Postgres is known: start a fleet with `weir up`, or give --postgres-url or WEIR_POSTGRES_URL"
+        )));
     };
     let mut environment = Overlay::default();
     environment.set("WEIR_POSTGRES_URL", &url);

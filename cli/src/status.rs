@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures_util::TryStreamExt;
 use scheduler::api::{Freshness, ServiceView};
 use scheduler::board::Known;
 use scheduler::observe;
@@ -86,13 +85,7 @@ pub(crate) async fn run(status: Status) -> Result<(), Failure> {
 
 /// Every service that has a stream, observed now.
 async fn from_nats(reached: &Reached) -> Result<(Vec<ServiceView>, Vec<String>), Failure> {
-    let names: Vec<String> = reached
-        .js
-        .stream_names()
-        .try_collect()
-        .await
-        .map_err(Failure::at("listing the streams"))?;
-    let mut services: Vec<Service> = names.iter().filter_map(|name| Service::of_stream(name)).collect();
+    let mut services = fleet::services(&reached.js).await?;
     if services.is_empty() {
         services.clone_from(&reached.fleet.services);
     }

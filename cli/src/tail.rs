@@ -10,7 +10,7 @@ use shared::store::history::{Entry, newer};
 
 use crate::args::Tail;
 use crate::failure::Failure;
-use crate::history::{failed, line, reads};
+use crate::history::{failed, in_vain, line, reads};
 use crate::terminal;
 use follow::Follower;
 
@@ -35,6 +35,7 @@ pub(crate) async fn run(tail: Tail) -> Result<(), Failure> {
     loop {
         let mut place = follower.from();
         let mut questions = 0;
+        let mut shown = false;
         let looked = loop {
             let rows = match newer(&reads, &filter, &place, ROWS).await {
                 Ok(rows) => rows,
@@ -43,6 +44,7 @@ pub(crate) async fn run(tail: Tail) -> Result<(), Failure> {
             questions += 1;
             let (full, last) = (rows.len() == ROWS, rows.last().map(Entry::place));
             for entry in follower.take(rows, now()) {
+                shown = true;
                 if !show(&entry, tail.json) {
                     watching.abort();
                     return Ok(());
@@ -73,6 +75,10 @@ pub(crate) async fn run(tail: Tail) -> Result<(), Failure> {
                 }
                 away = true;
             }
+        }
+        if first && !shown {
+            let of = tail.of.clone();
+            tokio::spawn(async move { in_vain(&of).await });
         }
         first = false;
         tokio::time::sleep(if away { AWAY_PAUSE } else { PAUSE }).await;

@@ -7,7 +7,10 @@ use shared::config::{Environment, Process};
 use shared::subject::Service;
 use shared::telemetry::propagation::millis;
 use shared::topology::{self, TopologyError};
-use shared::warm::{self as warming, Explained, Pause, Question, Reply, ServiceStatus, State, Status};
+use shared::warm::{
+    self as warming, Explained, Pause, Question, Reply, ServiceStatus, Source, State, Status,
+};
+use worker::handler::KINDS;
 
 use crate::args::{Warm, WarmExplain, WarmPause, WarmResume, WarmStatus};
 use crate::failure::Failure;
@@ -37,7 +40,7 @@ async fn status(asked: WarmStatus) -> Result<(), Failure> {
     let now_ms = millis(SystemTime::now());
     terminal::out(table(&status).text());
     match &status.off {
-        Some(off) => terminal::note(format_args!("nothing is fetched ahead: {}", clean(off, 300))),
+        Some(off) => terminal::note(format_args!("off: {}", clean(off, 300))),
         None => terminal::note(format_args!("WEIR_WARM is {}", status.mode)),
     }
     if let Some(pause) = &status.paused {
@@ -109,7 +112,10 @@ fn sentences(service: &ServiceStatus, now_ms: u64) -> Vec<String> {
         sentences.push(format!("silent for {left} more, because the API refused a call"));
     }
     if service.state == State::NotCached && service.trouble.is_none() {
-        sentences.push("its workers keep no answers: set WEIR_SERVICE_<NAME>_CACHE".into());
+        sentences.push(kept(&service.service));
+    }
+    if service.state == State::Shadow {
+        sentences.extend(in_shadow(&service.sources));
     }
     sentences.extend(
         service
@@ -118,6 +124,45 @@ fn sentences(service: &ServiceStatus, now_ms: u64) -> Vec<String> {
             .map(|trouble| clean(trouble, 300).into_owned()),
     );
     sentences
+}
+
+/// Why its workers keep no answers. Which handler it has its workers know; without a setting, the one of its name.
+fn kept(service: &str) -> String {
+    let name = clean(service, 32);
+    let setting = name.to_ascii_uppercase().replace('-', "_");
+    match KINDS.iter().find(|kind| kind.name == service) {
+        Some(kind) if !kind.caches => format!("nothing is kept of what the handler {name} reads"),
+        Some(_) => format!("its workers keep no answers: set WEIR_SERVICE_{setting}_CACHE"),
+        None => {
+            let caches = KINDS.iter().filter(|kind| kind.caches);
+            let names: Vec<_> = caches.map(|kind| kind.name).collect();
+            format!(
+                "its workers keep no answers: set WEIR_SERVICE_{setting}_CACHE if its handler is one of {}",
+                names.join(", ")
+            )
+        }
+    }
+}
+
+/// How far its sources are on the way out of the shadow.
+fn in_shadow(sources: &[Source]) -> Option<String> {
+    let far = |source: &Source| {
+        let right = source.precision.map(|share| percent(share.into()));
+        let right = right.map_or_else(String::new, |right| format!(", {right} right"));
+        let name = clean(&source.source, 16);
+        format!("{name} {} of {}{right}", source.judged, source.needed)
+    };
+    let all: Vec<_> = sources
+        .iter()
+        .filter(|of| !of.live && of.needed > 0)
+        .map(far)
+        .collect();
+    (!all.is_empty()).then(|| {
+        format!(
+            "in shadow, predictions judged of those needed: {}",
+            all.join("; ")
+        )
+    })
 }
 
 /// Who paused it, when, and until when.
@@ -200,6 +245,9 @@ fn explained(key: &Explained, now_ms: u64) {
 
 async fn pause(asked: WarmPause) -> Result<(), Failure> {
     let reached = fleet::reach(&asked.fleet, None).await?;
+    if let Some(service) = &asked.service {
+        is_there(&reached, service).await?;
+    }
     let bucket = bucket(&reached).await?;
     let user = || Process.raw("USER")?.into_string().ok();
     let by = asked.by.or_else(user);
@@ -223,10 +271,23 @@ async fn resume(asked: WarmResume) -> Result<(), Failure> {
     let was = if resumed.map_err(Failure::at("resuming"))? {
         "goes on"
     } else {
+        // The pause of a service that has gone can be ended all the same.
+        if let Some(service) = service {
+            is_there(&reached, service).await?;
+        }
         "was not paused"
     };
     terminal::out(format_args!("{} {was}", named(service)));
     Ok(())
+}
+
+/// Refuses a service that the fleet does not have.
+async fn is_there(reached: &Reached, service: &Service) -> Result<(), Failure> {
+    let services = fleet::services(&reached.js).await?;
+    if services.contains(service) {
+        return Ok(());
+    }
+    Err(Failure::Failed(fleet::strange(&[service], &services)))
 }
 
 async fn bucket(reached: &Reached) -> Result<async_nats::jetstream::kv::Store, Failure> {
@@ -257,75 +318,4 @@ fn seconds(ms: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use shared::warm::{Day, Mode, Source};
-
-    use super::*;
-
-    fn service(day: Day) -> ServiceStatus {
-        ServiceStatus {
-            service: "github".into(),
-            state: State::Live,
-            ttl_ms: 900_000,
-            keys: 1_234,
-            sources: vec![Source {
-                source: "rhythm".into(),
-                live: true,
-                precision: Some(0.9),
-            }],
-            day,
-            calls_left: 7,
-            silent_until_ms: None,
-            paused: None,
-            trouble: None,
-        }
-    }
-
-    #[test]
-    fn what_was_only_noted_is_told_from_what_was_fetched() {
-        let fetched = Day {
-            looks: 1_000,
-            right: 30,
-            wrong: 10,
-            shadow_right: 5,
-            coverage: Some(0.05),
-            hit_gain: Some(0.03),
-            lead_ms: Some(336_000),
-            ..Day::default()
-        };
-        let noted = Day {
-            shadow_right: 3,
-            shadow_wrong: 1,
-            ..Day::default()
-        };
-        let status = Status {
-            mode: Mode::On,
-            off: None,
-            at_ms: 0,
-            paused: None,
-            services: vec![service(fetched), service(noted)],
-        };
-        let text = table(&status).text();
-        let lines: Vec<Vec<&str>> = text
-            .lines()
-            .map(|line| line.split_whitespace().collect())
-            .collect();
-        assert_eq!(lines[1].last(), Some(&"rhythm"));
-        assert!(lines[1].contains(&"40") && lines[1].contains(&"75.0"), "{text}");
-        assert!(lines[2].contains(&"(4)") && lines[2].contains(&"(75.0"), "{text}");
-    }
-
-    #[test]
-    fn pauses_and_silence_are_told_with_their_ends() {
-        let mut silent = service(Day::default());
-        silent.silent_until_ms = Some(3_660_000);
-        silent.paused = Some(Pause {
-            by: "ada".into(),
-            at_ms: 0,
-            until_ms: Some(120_000),
-        });
-        let told = sentences(&silent, 60_000).join("; ");
-        assert!(told.contains("paused by ada"), "{told}");
-        assert!(told.contains("silent for"), "{told}");
-    }
-}
+mod tests;

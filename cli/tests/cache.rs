@@ -1,4 +1,4 @@
-//! `weir cache` beside a process with a cache.
+//! `weir cache` beside a process with a cache, and pauses of warming it.
 #![allow(clippy::unwrap_used, reason = "tests panic on failure")]
 
 use std::process::{Output, Stdio};
@@ -12,6 +12,7 @@ use shared::cache::{
 use shared::config::fleet::Streams;
 use shared::connect;
 use shared::servers::{Nats, NatsOptions, Redis, RedisOptions};
+use shared::subject::Service;
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep, timeout};
@@ -24,6 +25,10 @@ struct World {
 
 impl World {
     async fn weir(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().await.unwrap()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("WEIR_") {
@@ -35,10 +40,8 @@ impl World {
             .current_dir(self.scratch.path())
             .env("WEIR_NATS_URL", self.nats.url())
             .env("WEIR_REDIS_URL", self.redis.url())
-            .stdin(Stdio::null())
-            .output()
-            .await
-            .unwrap()
+            .stdin(Stdio::null());
+        command
     }
 }
 
@@ -67,7 +70,7 @@ async fn world() -> (World, Space<String>) {
 async fn put(space: &Space<String>) -> Key {
     let key = space.key(None, "/zen").unwrap();
     let found = Fetched::Fresh(Fresh {
-        tags: vec!["repo:octo/repo".into()],
+        tags: vec!["repo:octo/hello".into()],
         ..String::from("calm").into()
     });
     space.put(&key, space.stamp(), found, None).await.unwrap();
@@ -84,7 +87,7 @@ async fn what_people_drop_is_used_no_more() {
     let (world, space) = world().await;
     for (arguments, says) in [
         (&["--key", "reads::/zen"][..], "reads::/zen"),
-        (&["--tag", "repo:octo/repo"], "repo:octo/repo"),
+        (&["--tag", "repo:Octo/Hello"], "repo:octo/hello"),
         (&["--pattern", "reads:*"], "reads:*"),
         (&["--pattern", "*", "--yes"], "*"),
     ] {
@@ -107,11 +110,20 @@ async fn what_people_drop_is_used_no_more() {
     assert_eq!(said["redis"]["entries"], 1);
     assert_eq!(said["invalidations_remembered"], 4);
     let said = world.weir(&["cache", "stats"]).await;
+    assert!(String::from_utf8_lossy(&said.stdout).contains("Redis: 1 answers"));
+    let told = String::from_utf8(said.stderr).unwrap();
+    assert!(told.contains("until it lapses or is overwritten"), "{told}");
+    let said = world.weir(&["cache", "drop", "--tag", "repo:octo/gone"]).await;
+    let said = String::from_utf8(said.stdout).unwrap();
     assert!(
-        String::from_utf8(said.stdout)
-            .unwrap()
-            .contains("Redis: 1 answers")
+        said.contains("repo:octo/gone is used no more from now on"),
+        "{said}"
     );
+    assert!(said.contains("not counted"), "{said}");
+    let mut bounded = world.command(&["cache", "stats"]);
+    let said = bounded.env("WEIR_CACHE_REDIS", "32MB").output().await.unwrap();
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains(" bytes of 3"), "{said}");
 }
 
 #[tokio::test]
@@ -135,4 +147,37 @@ async fn what_makes_no_sense_or_drops_everything_is_not_done_unasked() {
         assert!(told.contains(says), "{arguments:?}: {told}");
     }
     assert!(is_there(&space, &key).await);
+}
+
+#[tokio::test]
+async fn a_pause_is_of_a_service_that_there_is_for_a_while_and_somebodys() {
+    let (world, _space) = world().await;
+    let js = jetstream::new(async_nats::connect(world.nats.url()).await.unwrap());
+    for (arguments, code, says) in [
+        (
+            &["pause", "nosuch"][..],
+            1,
+            "the fleet has no service nosuch: its services are none",
+        ),
+        (&["resume", "nosuch"], 1, "no service nosuch"),
+        (&["pause", "--for", "0s"], 64, "of no time"),
+        (&["pause", "--by", " "], 64, "nobody's name"),
+        (&["pause", "--by", ""], 64, "--by"),
+        (&["pause", "--for", "1h", "--by", "ada"], 0, ""),
+    ] {
+        let said = world.weir(&[&["warm"], arguments].concat()).await;
+        let told = String::from_utf8(said.stderr).unwrap();
+        assert_eq!(said.status.code(), Some(code), "{arguments:?}: {told}");
+        assert!(told.contains(says), "{arguments:?}: {told}");
+    }
+    let github = Service::new("github").unwrap();
+    let stream = jetstream::stream::Config {
+        name: github.stream(),
+        ..Default::default()
+    };
+    js.create_stream(stream).await.unwrap();
+    for arguments in [["warm", "pause", "github"], ["warm", "resume", "github"]] {
+        let said = world.weir(&arguments).await;
+        assert!(said.status.success(), "{said:?}");
+    }
 }

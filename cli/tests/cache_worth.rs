@@ -65,17 +65,26 @@ async fn people_are_told_what_the_cache_is_worth() {
     .execute(&pool)
     .await
     .unwrap();
+    sqlx::raw_sql(
+        "INSERT INTO access_hours
+         SELECT 'drive', date_trunc('hour', now(), 'UTC') - 3 * interval '1 hour', 'w', 1000000, 0, 0, 0, 10, 0, 0, 10, 2000",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
     let told = stage.weir(&[]).await;
     let table = text(&told.stdout);
     let lines: Vec<Vec<&str>> = table
         .lines()
         .map(|line| line.split_whitespace().collect())
         .collect();
-    assert_eq!(lines.len(), 3, "{table}");
+    assert_eq!(lines.len(), 4, "{table}");
     let figures = "github 100 90.0% 60 20 10 10 4 81 200ms 18s";
     assert_eq!(lines[1][1..].join(" "), figures, "{table}");
     let figures = "slack 200 90.0% 120 40 20 20 8 162 200ms 36s";
     assert_eq!(lines[2][1..].join(" "), figures, "{table}");
+    let figures = "drive 10 0.0% 0 0 0 10 0 0 200ms -";
+    assert_eq!(lines[3][1..].join(" "), figures, "{table}");
     assert!(text(&told.stderr).contains("down to 50% of them"), "{told:?}");
     let told = stage
         .weir(&["--service", "github", "--hours", "2", "--json"])

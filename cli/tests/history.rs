@@ -150,6 +150,25 @@ async fn the_past_is_shown_page_by_page_by_event_and_by_hour() {
         .weir(&["history", "--hours", "2", "--service", "github"])
         .await;
     assert!(hours.contains("P95") && !hours.contains("slack"), "{hours}");
+    let died = "INSERT INTO failures VALUES ('dies', 'slack', 3, 'permanent', 'http_404', '', 1, 'w', '',
+             now() - interval '1 s', NULL);
+         INSERT INTO outcomes VALUES ('dies', 'slack', 'dead', 3, 'http_404', '', NULL, 1, 'w', '', now(),
+             now() - interval '1 s', NULL);
+         INSERT INTO failures VALUES ('dies', 'slack', 2, 'transient', 'http_500', '', 1, 'w', '',
+             now() - interval '2 s', NULL)";
+    stage.run(died).await;
+    let story = stage.json(&["history", "dies", "--json"]).await;
+    let attempts = |of: &str| {
+        let all = story[of].as_array().unwrap();
+        all.iter()
+            .map(|one| one["attempts"].as_i64().unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (attempts("ends"), attempts("failed")),
+        (vec![3], vec![2]),
+        "{story}"
+    );
 }
 
 #[tokio::test]
@@ -196,6 +215,22 @@ async fn what_is_wrong_is_told_before_or_after_it_is_asked() {
         .await
         .unwrap();
     assert_eq!(unknown.status.code(), Some(64), "{unknown:?}");
+    let mut missing = stage.command(&["history", "--fleet", "nosuch"]);
+    let missing = missing.env_remove("WEIR_POSTGRES_URL").output().await.unwrap();
+    let told = String::from_utf8_lossy(&missing.stderr);
+    assert!(told.contains("there is no nosuch/fleet.json"), "{told}");
+    // Whose name nobody knows is told where nothing is found.
+    for (asked, arguments) in [
+        ("nosuch", &["history", "--service", "nosuch"][..]),
+        ("nosuch", &["history", "--hours", "2", "--service", "nosuch"]),
+        ("github", &["history", "--service", "github", "--until", "1d"]),
+    ] {
+        let mut vain = stage.command(arguments);
+        let vain = vain.env("WEIR_SERVICES", "github,slack").output().await.unwrap();
+        let told = String::from_utf8_lossy(&vain.stderr);
+        let says = told.contains("no service nosuch: its services are github, slack");
+        assert_eq!(says, asked == "nosuch", "{arguments:?}: {told}");
+    }
     // A replica that is away is no reason not to answer.
     let mut without = stage.command(&["history"]);
     let answered = without

@@ -376,7 +376,7 @@ fn where_no_fleet_runs_a_command_says_how_to_get_one() {
     let output = run(scratch.path(), &["status", "--fleet", "elsewhere"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(
-        text(&output.stderr).contains("no fleet runs from elsewhere"),
+        text(&output.stderr).contains("no fleet runs from elsewhere: there is no elsewhere/fleet.json"),
         "{output:?}"
     );
 }

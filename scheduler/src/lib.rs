@@ -45,10 +45,11 @@ use crate::leader::{Candidate, Leadership};
 use crate::metrics::Metrics;
 use crate::warming::metrics::WarmMetrics;
 
-/// What a connection to the plain listener may do: Prometheus, probes, people. Common proxies close an idle one after 60 s.
+/// What a connection to the plain listener may do: Prometheus, probes, people. Whoever holds places without asking anything
+/// loses them soon, for probes need one too.
 const BOUNDS: Bounds = Bounds {
-    connections: 256,
-    silence: Duration::from_secs(75),
+    connections: 1024,
+    silence: Duration::from_secs(10),
     head: 32 * 1024,
     headers: 100,
     streams: 100,

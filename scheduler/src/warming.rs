@@ -19,7 +19,7 @@ use shared::config::fleet::Streams;
 use shared::subject::{Service, WARM_ASK};
 use shared::telemetry::propagation::millis;
 use shared::topology::{self, TopologyError};
-use shared::warm::Mode;
+use shared::warm::{Mode, State};
 use sqlx::PgPool;
 use tokio::task::JoinSet;
 
@@ -106,7 +106,8 @@ impl Warming {
     }
 
     async fn term(&self) -> Result<(), WarmingError> {
-        let of = |service: &Service| Arc::new(Desk::new(service.clone()));
+        let state = self.off().map_or(State::NotCached, |_| State::Off);
+        let of = |service: &Service| Arc::new(Desk::new(service.clone(), state));
         let term = Arc::new(Term {
             bucket: topology::warm_bucket(&self.js, &self.streams).await?,
             limits: topology::limits_bucket(&self.js, &self.streams).await?,

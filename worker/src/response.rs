@@ -32,6 +32,8 @@ pub use levels::{heard, levels};
 
 /// The code of an event that is done by what is kept.
 pub const CACHED: &str = "cached";
+/// Codes of answers that are not the whole answer: GitHub's statistics are a 202 until they are computed.
+const UNFINISHED: [&str; 2] = ["http_202", "http_206"];
 /// Longest time of a copy in this process's memory; what is invalid is not used, however long it lies there.
 const IN_MEMORY: Duration = Duration::from_secs(3600);
 /// Invalidations that are said at once.
@@ -293,8 +295,8 @@ impl<'p> Reading<'p> {
     }
 
     async fn keep(self, done: Completion) -> Result<Completion, Failure> {
-        // What was done without a call is not an answer.
-        let Some(Moment { stamp, .. }) = self.asked else {
+        // What was done without a call is not an answer, and accepted or a part is none yet.
+        let Some(Moment { stamp, .. }) = self.asked.filter(|_| !UNFINISHED.contains(&&*done.code)) else {
             return Ok(done);
         };
         let space = &self.reads.space;

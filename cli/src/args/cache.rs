@@ -8,6 +8,9 @@ use shared::subject::Service;
 use super::look::Buckets;
 use super::{Where, service};
 
+/// How the tag of a repository begins.
+const REPOSITORY: &str = "repo:";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Cache {
     /// Let the whole fleet forget answers that are cached.
@@ -21,14 +24,16 @@ pub(crate) enum Cache {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  weir cache drop --tag repo:octo/repo
-  weir cache drop --pattern 'github-*:acme:*'
-  weir cache drop --key github-reads::/repos/octo/repo
+  weir cache drop --tag repo:octo/hello
+  weir cache drop --pattern 'github:acme:* GET /repos/octo/*'
+  weir cache drop --key 'github::43a84c18 GET /repos/octo/hello'
 
-A key is written space:tenant:name, or space::name where it is no tenant's. In
-a pattern * is any run of characters and ? any one. What was asked for before is
-used nowhere any more, in any process; there can be 256 different patterns a
-day, and any number of keys and tags.")]
+A key is written space:tenant:name, or space::name where it is no tenant's;
+`weir warm explain github /repos/octo` shows those that are known. In a pattern
+* is any run of characters and ? any one. Tags are repo:OWNER/NAME (written in
+small letters, whatever is given) and drive-file:ID. What was asked for before
+is used nowhere any more, in any process: it is fetched anew. There can be 256
+different patterns a day, and any number of keys and tags.")]
 pub(crate) struct CacheDrop {
     #[command(flatten)]
     pub(crate) what: CacheWhat,
@@ -66,7 +71,13 @@ impl CacheWhat {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  weir cache stats\n  weir cache stats --json")]
+#[command(after_help = "\
+Examples:
+  weir cache stats
+  weir cache stats --json
+
+What was dropped lies in Redis until it lapses or is overwritten, and counts
+until then. How much may lie there the workers say (WEIR_CACHE_REDIS).")]
 pub(crate) struct CacheStats {
     /// Print JSON.
     #[arg(long)]
@@ -84,7 +95,8 @@ Examples:
 
 The newest hour first. HITS is the part of the look-ups that found an answer,
 SAVED how many calls were not made, AHEAD how many were made before anybody
-asked, WAITING how much of it was saved. Comes from Postgres
+asked, WAITING how much of it was saved. A read that must be asked for anew is
+one that missed. Comes from Postgres
 [WEIR_POSTGRES_URL, else the fleet of `weir up`].")]
 pub(crate) struct CacheWorth {
     /// Of this service; may be given several times.
@@ -109,8 +121,12 @@ fn key(text: &str) -> Result<What, String> {
         .map_err(|error| error.to_string())
 }
 
+/// A tag. GitHub does not tell cases apart, and workers write a repository's tag in small letters.
 fn tag(text: &str) -> Result<What, String> {
-    What::tag(text)
+    match text.strip_prefix(REPOSITORY) {
+        Some(named) => What::tag(format!("{REPOSITORY}{}", named.to_ascii_lowercase())),
+        None => What::tag(text),
+    }
 }
 
 fn pattern(text: &str) -> Result<What, String> {

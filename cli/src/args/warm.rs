@@ -30,7 +30,10 @@ PRECISION is the part of what was fetched that was then asked for, COVERAGE the
 part of what would have been missed that was there, GAIN what that added to the
 hit rate, LEAD how long before. Figures in parentheses are of what was only
 noted. All are of the last 24 hours and of the keys that the access log notes.
-The scheduler that leads is asked, over NATS.")]
+STATE is `no room` while an event of the service has waited for 5 s, or while
+nobody knows whether one has: the calls are left to those. In shadow nothing is
+fetched; a source leaves it when enough of its predictions have been judged, and
+half of them right. The scheduler that leads is asked, over NATS.")]
 pub(crate) struct WarmStatus {
     /// Print JSON.
     #[arg(long)]
@@ -70,10 +73,10 @@ pub(crate) struct WarmPause {
     #[arg(value_parser = service)]
     pub(crate) service: Option<Service>,
     /// For how long [until it is resumed]
-    #[arg(long = "for", value_name = "SPAN", value_parser = value::duration)]
+    #[arg(long = "for", value_name = "SPAN", value_parser = lasts)]
     pub(crate) lasts: Option<Duration>,
     /// Who wants it, for others to see [USER]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = by)]
     pub(crate) by: Option<String>,
     #[command(flatten)]
     pub(crate) fleet: Where,
@@ -93,4 +96,19 @@ pub(crate) struct WarmResume {
     pub(crate) service: Option<Service>,
     #[command(flatten)]
     pub(crate) fleet: Where,
+}
+
+fn lasts(text: &str) -> Result<Duration, String> {
+    match value::duration(text)? {
+        Duration::ZERO => Err("a pause of no time is none: write 30s, 5m or 2h".to_owned()),
+        span => Ok(span),
+    }
+}
+
+fn by(text: &str) -> Result<String, String> {
+    if text.chars().all(|c| c.is_whitespace() || c.is_control()) {
+        Err("is nobody's name".to_owned())
+    } else {
+        Ok(text.trim().to_owned())
+    }
 }

@@ -7,6 +7,7 @@ use shared::telemetry::propagation::rfc3339;
 
 use crate::args::CacheWorth;
 use crate::failure::Failure;
+use crate::fleet;
 use crate::history;
 use crate::moment::span;
 use crate::tables::Columns;
@@ -17,6 +18,12 @@ pub(super) async fn run(asked: CacheWorth) -> Result<(), Failure> {
     let lines = worth(&reads, asked.hours, &asked.service)
         .await
         .map_err(history::failed)?;
+    if lines.is_empty() {
+        let postgres_url = asked.postgres_url.as_deref();
+        if let Some(told) = fleet::strangers(&asked.fleet, postgres_url, &asked.service).await {
+            terminal::note(told);
+        }
+    }
     if asked.json {
         terminal::out(json!({"hours": asked.hours, "lines": lines}));
         return Ok(());
@@ -66,7 +73,7 @@ fn table(lines: &[Line]) -> Columns {
             whole(sums.unasked),
             whole(sums.calls_saved),
             or_none(sums.fetch_ms.map(|ms| format!("{ms:.0}ms"))),
-            or_none(sums.saved_s.map(span)),
+            or_none(sums.saved_s.filter(|saved| *saved >= 0.0005).map(span)),
         ]);
     }
     columns

@@ -45,9 +45,14 @@ impl Record {
         self.live
     }
 
+    /// How many of its latest predictions came to a known end.
+    pub fn judged(&self) -> u32 {
+        self.known.min(u64::BITS)
+    }
+
     /// The share that was right, 0 to 1, when enough are known.
     pub fn precision(&self) -> Option<f32> {
-        let known = self.known.min(u64::BITS);
+        let known = self.judged();
         let right = self.right.count_ones().min(known);
         (known >= NEEDED).then(|| right as f32 / known as f32)
     }

@@ -6,6 +6,7 @@ use shared::subject::Service;
 use shared::warm::{Day, Pause, ServiceStatus, Source as Told, State};
 
 use crate::warm::Warmer;
+use crate::warm::judge::NEEDED;
 use crate::warm::predict::Source;
 
 /// One service.
@@ -27,12 +28,13 @@ pub(super) struct View {
 }
 
 impl Desk {
-    pub(super) fn new(service: Service) -> Self {
+    /// A service of which nothing is learnt yet.
+    pub(super) fn new(service: Service, state: State) -> Self {
         Self {
             service,
             warmer: Mutex::default(),
             view: Mutex::new(View {
-                state: State::NotCached,
+                state,
                 ttl_ms: 0,
                 paused: None,
                 trouble: None,
@@ -84,6 +86,8 @@ impl Desk {
                     source: source.as_str().to_owned(),
                     live: judge.live(source, now_ms),
                     precision: judge.record(source).precision(),
+                    judged: judge.record(source).judged(),
+                    needed: NEEDED,
                 })
                 .into();
             status.day = Day {

@@ -111,7 +111,10 @@ fn one(desk: &Desk, mode: Mode, key: u64, name: Option<String>, tenant: Option<S
             key: format!("{:016x}", prediction.key),
             probability: prediction.probability,
             support: prediction.support,
-            verdict: words(warmer, verdict, mode, state, now_ms),
+            verdict: match verdict {
+                Verdict::Unfounded => wanting(prediction.probability, prediction.support),
+                verdict => words(warmer, verdict, mode, state, now_ms),
+            },
         });
         (known, said.collect())
     });
@@ -126,17 +129,23 @@ fn one(desk: &Desk, mode: Mode, key: u64, name: Option<String>, tenant: Option<S
     }
 }
 
-fn words(warmer: &Warmer, verdict: Verdict, mode: Mode, state: State, now_ms: u64) -> String {
+/// Which of probability and support is less than is needed.
+fn wanting(probability: f32, support: u32) -> String {
     let worth = Worth::default();
+    let likely = format!("{:.0} %", worth.probability * 100.0);
+    let often = format!("{} times", worth.support);
+    match (probability >= worth.probability, support >= worth.support) {
+        (false, false) => format!("too unlikely and seen too rarely: {likely} and {often} are needed"),
+        (false, true) => format!("too unlikely: {likely} are needed"),
+        (true, false) => format!("seen too rarely: {often} are needed"),
+        (true, true) => "this key itself has not been seen".to_owned(),
+    }
+}
+
+fn words(warmer: &Warmer, verdict: Verdict, mode: Mode, state: State, now_ms: u64) -> String {
     let candidate = match verdict {
         Verdict::Off => return "this source is switched off".to_owned(),
-        Verdict::Unfounded => {
-            return format!(
-                "too unlikely or seen too rarely: {:.0} % and {} times are needed",
-                worth.probability * 100.0,
-                worth.support
-            );
-        }
+        Verdict::Unfounded => return wanting(0.0, 0),
         Verdict::Cached => return "it is in the cache until after the next round".to_owned(),
         Verdict::Open => return "an earlier prediction of it is open".to_owned(),
         Verdict::TooDear => return "fetching it takes less time than a call is worth".to_owned(),
@@ -156,4 +165,18 @@ fn words(warmer: &Warmer, verdict: Verdict, mode: Mode, state: State, now_ms: u6
         (Mode::Off | Mode::Shadow, _) => "only noted: WEIR_WARM is not on",
     };
     format!("{gain}; {but}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_told_which_of_probability_and_support_is_wanting() {
+        let both = wanting(0.1, 9);
+        assert!(both.contains("unlikely") && both.contains("rarely"), "{both}");
+        assert_eq!(wanting(0.49, 10), "too unlikely: 50 % are needed");
+        assert_eq!(wanting(0.5, 9), "seen too rarely: 10 times are needed");
+        assert!(wanting(0.9, 99).contains("not been seen"));
+    }
 }

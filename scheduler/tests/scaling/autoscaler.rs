@@ -144,9 +144,11 @@ async fn a_change_of_leader_shows_in_no_figure() {
 
     // What an autoscaler makes of what it is told meanwhile.
     let mut hpa = controller::Autoscaler::new(1.0, 1, 50);
-    let (mut pods, mut syncs) = (2, 0);
+    let (mut pods, syncs) = (2, std::cell::Cell::new(0));
     let changes = async {
-        for _ in 0..3 {
+        let mut changes = 0;
+        while changes < 3 || syncs.get() <= 3 {
+            changes += 1;
             cluster.step_down("WEIR_github").await.unwrap();
             cluster.in_step("WEIR_github").await.unwrap();
         }
@@ -158,9 +160,9 @@ async fn a_change_of_leader_shows_in_no_figure() {
             assert!(whole(known), "{known:?}");
             assert!((1.0..=20.0).contains(&known.worker_demand), "{known:?}");
         }
-        syncs += 1;
+        syncs.set(syncs.get() + 1);
         let metric = known.map(|known| known.worker_demand);
-        pods = hpa.decide(controller::SYNC * syncs, pods, metric);
+        pods = hpa.decide(controller::SYNC * syncs.get(), pods, metric);
         assert!((1..=20).contains(&pods));
         if timeout(INTERVAL / 2, &mut changes).await.is_ok() {
             break;
@@ -170,6 +172,5 @@ async fn a_change_of_leader_shows_in_no_figure() {
         replica.scaling("github").await.is_some_and(|known| whole(&known))
     })
     .await;
-    assert!(syncs > 3);
     replica.stop().await;
 }

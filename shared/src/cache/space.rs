@@ -196,7 +196,8 @@ impl<V: Serialize + DeserializeOwned + Send + Sync + 'static> Space<V> {
                 let later = known
                     .as_ref()
                     .is_none_or(|known| known.stamp.asked_at < entry.stamp.asked_at);
-                if ours && later {
+                // What was dropped is not asked for by its tag either: it may be wrong and still have the right one.
+                if ours && later && why != Outcome::Invalidated {
                     *known = Some(entry);
                 }
                 None

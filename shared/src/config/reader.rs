@@ -354,8 +354,21 @@ fn within<T: PartialOrd>(
 }
 
 /// A URL with `***` for what may be a secret in it: the password, or, for NATS, the token that stands alone before the
-/// host. A password that should have been percent-encoded and holds a `/` or a `?` is none the less not shown.
+/// host, and what a parameter such as `password` says. A password that should have been percent-encoded and holds a `/` or
+/// a `?` is none the less not shown.
 pub fn without_password(url: &str) -> String {
+    let url = without_login(url);
+    let Some((address, query)) = url.split_once('?') else {
+        return url;
+    };
+    let shown = query.split('&').map(|part| match part.split_once('=') {
+        Some((name, _)) if name.to_ascii_lowercase().contains("pass") => format!("{name}=***"),
+        _ => part.to_owned(),
+    });
+    format!("{address}?{}", shown.collect::<Vec<_>>().join("&"))
+}
+
+fn without_login(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         // No URL, and what it is nobody knows.
         return if url.contains('@') {

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-/// Reads `250ms`, `30s`, `5m`, `2h`, `7d`.
+/// Reads `250ms`, `30s`, `5m`, `2h`, `7d`, and `0`, which is the same in all of them.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..split].parse().map_err(|_| not_a_duration(text))?;
     let millis = match text[split..].trim() {
         "ms" => Some(number),
+        "" if number == 0 => Some(0),
         "s" => number.checked_mul(1_000),
         "m" | "min" => number.checked_mul(60_000),
         "h" => number.checked_mul(3_600_000),
@@ -27,6 +28,9 @@ fn not_a_duration(text: &str) -> String {
 /// Writes a duration the way [`duration`] reads it.
 pub fn show_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
+    if millis == 0 {
+        return "0s".to_owned();
+    }
     for (unit, size) in [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
         if millis >= size && millis.is_multiple_of(size) {
             return format!("{}{unit}", millis / size);
@@ -66,9 +70,10 @@ mod tests {
 
     #[test]
     fn durations_round_trip_and_refuse() {
-        for text in ["250ms", "30s", "5m", "2h", "7d", "0ms"] {
+        for text in ["250ms", "30s", "5m", "2h", "7d", "0s"] {
             assert_eq!(show_duration(duration(text).unwrap()), text);
         }
+        assert_eq!(show_duration(duration("0").unwrap()), "0s");
         for bad in [
             "",
             "5",

@@ -8,6 +8,7 @@ mod cursor;
 mod filter;
 mod sql;
 
+use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Serialize, Serializer};
@@ -231,6 +232,9 @@ pub async fn story(reads: &Reads, event_id: &str, services: &[String]) -> Result
         Ok((ends, failed))
     };
     let (mut ends, mut failed) = reads.ask(ask).await?;
+    // As in a page: of an attempt that ended its event there is the end alone.
+    let with_end: HashSet<_> = ends.iter().map(|end| order(&end.entry)).collect();
+    failed.retain(|attempt| !with_end.contains(&order(attempt)));
     let most = OF_ONE as usize;
     let more = ends.len() > most || failed.len() > most;
     ends.truncate(most);

@@ -93,6 +93,8 @@ pub struct Status {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
+    /// Nothing is warmed at all: [`Status::off`] says why.
+    Off,
     /// Its workers keep no answers, or have not said for how long.
     NotCached,
     /// The past is being learnt from.
@@ -113,6 +115,7 @@ impl State {
     /// One or two words.
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Off => "off",
             Self::NotCached => "not cached",
             Self::Learning => "learning",
             Self::Shadow => "shadow",
@@ -161,6 +164,12 @@ pub struct Source {
     pub live: bool,
     /// The share of its latest predictions that was right, 0 to 1; `None` while too few are known.
     pub precision: Option<f32>,
+    /// How many of its latest predictions have been judged, 64 at most.
+    #[serde(default)]
+    pub judged: u32,
+    /// How many that must be before it may go live.
+    #[serde(default)]
+    pub needed: u32,
 }
 
 /// What came of predictions within 24 hours.

@@ -105,7 +105,7 @@ fn every_wrong_setting_is_named_at_once() {
             "WEIR_SERVICE_GITHUB_RETRYS",
             "did you mean WEIR_SERVICE_GITHUB_RETRIES?",
         ),
-        ("WEIR_SERVICE_GITHUB_CACHE", "not within 0ms and 1d"),
+        ("WEIR_SERVICE_GITHUB_CACHE", "not within 0s and 1d"),
         ("WEIR_SERVICE_HTTP_CACHE", "unknown"),
         ("WEIR_CACHE_MEMORY", "lots"),
         ("WEIR_SERVICE_ACME_HANDLER", "is missing"),

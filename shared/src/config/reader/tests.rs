@@ -215,6 +215,14 @@ fn passwords_and_tokens_in_urls_are_not_shown() {
         ("redis://me:hun@ter2@h", "redis://me:***@h"),
         ("nats://hunter2@h:4222", "nats://***@h:4222"),
         ("me:hunter2@h", "***"),
+        (
+            "postgres://h/db?user=me&password=hunter2&sslmode=require",
+            "postgres://h/db?user=me&password=***&sslmode=require",
+        ),
+        (
+            "postgres://me:hunter2@h/db?sslpassword=hunter2",
+            "postgres://me:***@h/db?sslpassword=***",
+        ),
     ] {
         assert_eq!(without_password(url), shown, "{url}");
     }

@@ -140,7 +140,7 @@ impl Call {
             "DELETE" => Method::DELETE,
             _ => return Err(bad("method must be GET, POST, PATCH, PUT or DELETE")),
         };
-        let what = "path must begin with / and hold no .. and no control characters";
+        let what = "path must begin with / and hold no . or .. between slashes, no letter as %41, and no control characters";
         safe_path(&data.path).ok_or_else(|| bad(what))?;
         Ok(Self {
             method,

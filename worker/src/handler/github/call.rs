@@ -54,7 +54,7 @@ pub(super) fn describe(event: &Event) -> Result<Option<Call>, Failure> {
     match safe_path(&call.path) {
         Some(()) => Ok(Some(call)),
         None => Err(bad(
-            "path must begin with / and hold no .. and no control characters",
+            "path must begin with / and hold no . or .. between slashes, no letter as %41, and no control characters",
         )),
     }
 }
@@ -279,6 +279,8 @@ mod tests {
             "/a\nb",
             "/%2e%2e/x",
             "/.%2E/x",
+            "/./repos/octo/hello",
+            "/repos/octo/hell%6f",
             "/a#b",
             "/a\\b",
         ] {
@@ -289,6 +291,12 @@ mod tests {
         }
         assert!(describe(&event("call", &json!({"path": "/user", "method": "CONNECT"}))).is_err());
         assert!(describe(&event("call", &json!({"path": "/user", "metod": "GET"}))).is_err());
-        assert!(describe(&event("call", &json!({"path": "/user?per_page=1"}))).is_ok());
+        for path in [
+            "/user?per_page=1",
+            "/repos/o/r/contents/a%20b%2Fc?ref=v1.0",
+            "/search/code?q=%61",
+        ] {
+            assert!(describe(&event("call", &json!({"path": path}))).is_ok(), "{path}");
+        }
     }
 }
