@@ -1,7 +1,9 @@
 //! How fast source is read beside the bare parser, how much faster an unchanged repository is the second time, and how
-//! much memory a repository larger than it takes: `cargo bench -p analysis --bench analysis`.
+//! much memory a repository larger than it takes: `cargo bench -p analysis --bench analysis`. A folder is read in parts, and
+//! each of them by the bare parser too, because machines have good and bad minutes; then a repository of all of them.
 //!
-//! The source is that of packages this crate is built from, repeated with changes, so that every file is another.
+//! The source is that of packages this crate is built from, or of the folder that is given (`-- --of DIR`), repeated with
+//! changes, so that every file is another.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -13,7 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use analysis::apart::{Program, serve};
@@ -26,13 +28,21 @@ use tree_sitter::Parser;
 /// Bytes of the repository.
 const SIZE: u64 = 320 << 20;
 const THREADS: usize = 2;
+/// Parts of a folder.
+const PARTS: u64 = 16;
 /// Largest file that is taken: generated tables say little of source.
 const LARGEST: u64 = 200 << 10;
 
 /// Starts this program as one that parses.
 const SERVE: &str = "parse-sources";
+/// Starts it as the bare parser.
+const BARE: &str = "parse-bare";
+/// Before the folder to take the source from.
+const OF: &str = "--of";
 /// Most memory of all processes together, in MB, as far as somebody looked.
 static PEAK: AtomicU64 = AtomicU64::new(0);
+/// Whether somebody looks.
+static WATCHES: AtomicBool = AtomicBool::new(false);
 
 /// This process and those that parse for it.
 fn family() -> Vec<String> {
@@ -99,22 +109,28 @@ fn comment(language: Language) -> &'static str {
 }
 
 /// Writes the files, each time with another first line.
-fn write(to: &Path) -> u64 {
+fn write(of: Option<&str>, to: &Path) -> u64 {
     let mut found = Vec::new();
-    for package in packages() {
-        if package.components().any(|part| part.as_os_str() == "registry") {
-            sources(&package, &mut found);
+    match of {
+        Some(folder) => sources(Path::new(folder), &mut found),
+        None => {
+            for package in packages() {
+                if package.components().any(|part| part.as_os_str() == "registry") {
+                    sources(&package, &mut found);
+                }
+            }
         }
     }
     found.sort();
-    assert!(!found.is_empty(), "no package's source is here");
+    assert!(!found.is_empty(), "no source is there");
     let (mut bytes, mut round) = (0, 0);
     while bytes < SIZE {
         for (number, path) in found.iter().enumerate() {
             let language = Language::of(path.as_os_str().as_encoded_bytes()).unwrap();
             let mut text = format!("{} copy {round} {number}\n", comment(language)).into_bytes();
             text.extend(fs::read(path).unwrap());
-            let folder = to.join(format!("r{round}/d{}", number / 100));
+            let part = bytes * PARTS / SIZE;
+            let folder = to.join(format!("part-{part:02}/r{round}/d{}", number / 100));
             fs::create_dir_all(&folder).unwrap();
             let name = path.file_name().unwrap().to_string_lossy();
             fs::write(folder.join(format!("{number}_{name}")), &text).unwrap();
@@ -128,8 +144,8 @@ fn write(to: &Path) -> u64 {
     bytes
 }
 
-/// The bare parser over the same files, on as many threads.
-fn bare(dir: &Path) -> (u64, f64, f64) {
+/// The bare parser over files, on as many threads: bytes, and seconds of each.
+fn parse_bare(dir: &Path) -> (u64, Duration, f64) {
     let mut files = Vec::new();
     sources(dir, &mut files);
     let (next, bytes) = (AtomicUsize::new(0), AtomicU64::new(0));
@@ -159,14 +175,59 @@ fn bare(dir: &Path) -> (u64, f64, f64) {
             });
         }
     });
-    (
-        bytes.into_inner(),
-        start.elapsed().as_secs_f64(),
-        processor() - used,
-    )
+    (bytes.into_inner(), start.elapsed(), processor() - used)
 }
 
-async fn analyze(analyzer: &Analyzer, path: &Path) -> (Report, f64, f64) {
+/// What something has taken.
+#[derive(Clone, Copy, Default)]
+struct Spent {
+    bytes: u64,
+    /// Seconds.
+    time: f64,
+    /// Seconds of processors.
+    used: f64,
+}
+
+impl Spent {
+    fn add(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.time += other.time;
+        self.used += other.used;
+    }
+}
+
+impl std::fmt::Display for Spent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let bytes = self.bytes as f64 / 1e6;
+        let (rate, of_one) = (bytes / self.time, bytes / self.used);
+        write!(
+            f,
+            "{bytes:.1} MB in {:.2} s = {rate:.1} MB/s, {of_one:.1} MB a second of one processor",
+            self.time
+        )
+    }
+}
+
+/// The bare parser, in a process that leaves nothing behind.
+fn bare(dir: &Path) -> Spent {
+    let output = Command::new(std::env::current_exe().unwrap())
+        .arg(BARE)
+        .arg(dir)
+        .output()
+        .unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    let told: Vec<f64> = told
+        .split_whitespace()
+        .map(|word| word.parse().unwrap())
+        .collect();
+    Spent {
+        bytes: told[0] as u64,
+        time: told[1],
+        used: told[2],
+    }
+}
+
+async fn analyze(analyzer: &Analyzer, path: &Path) -> (Report, Spent) {
     let (start, used) = (Instant::now(), processor());
     let source = Source::Path(path.into());
     let report = analyzer
@@ -174,7 +235,13 @@ async fn analyze(analyzer: &Analyzer, path: &Path) -> (Report, f64, f64) {
         .await
         .unwrap();
     assert!(report.complete, "{:?}", report.reached);
-    (report, start.elapsed().as_secs_f64(), processor() - used)
+    assert_eq!(report.skipped.0.len(), 0, "{:?}", report.skipped);
+    let spent = Spent {
+        bytes: report.totals.bytes,
+        time: start.elapsed().as_secs_f64(),
+        used: processor() - used,
+    };
+    (report, spent)
 }
 
 fn git(at: &Path, arguments: &[&str]) {
@@ -195,32 +262,75 @@ fn git(at: &Path, arguments: &[&str]) {
     assert!(status.success());
 }
 
-fn told(what: &str, bytes: u64, report: &Report, seconds: f64, used: f64) {
-    let rate = bytes as f64 / 1e6 / seconds;
-    let (whole, own) = (PEAK.load(Ordering::Relaxed), memory());
+/// What is still to be written to disk would be written meanwhile.
+fn sync() {
+    assert!(Command::new("sync").status().unwrap().success());
+}
+
+/// Each part of a folder by the bare parser and by the analyzer, in turns.
+fn in_turns(folder: &Path, analyze: impl Fn(&Path) -> Spent) -> Spent {
+    let mut parts: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|part| part.unwrap().path())
+        .collect();
+    parts.sort();
+    let (mut parsed, mut analyzed, mut ratios) = (Spent::default(), Spent::default(), Vec::new());
+    for part in parts {
+        let (one, other) = (bare(&part), analyze(&part));
+        assert_eq!(one.bytes, other.bytes);
+        ratios.push(one.time / other.time);
+        parsed.add(one);
+        analyzed.add(other);
+    }
+    ratios.sort_by(f64::total_cmp);
+    println!("  bare parser: {parsed}\n  first: {analyzed}");
     println!(
-        "{what}: {:.1} MB in {seconds:.2} s = {rate:.1} MB/s, {:.1} MB a second of one processor; parsed {}, reused {}; peak {whole} MB, now {own} MB",
-        bytes as f64 / 1e6,
-        bytes as f64 / 1e6 / used,
+        "  {:.2} of the bare parser by time, {:.2} by processors; parts from {:.2} to {:.2}, median {:.2}",
+        parsed.time / analyzed.time,
+        parsed.used / analyzed.used,
+        ratios[0],
+        ratios[ratios.len() - 1],
+        ratios[ratios.len() / 2]
+    );
+    analyzed
+}
+
+fn told_again(first: Spent, report: &Report, again: Spent) {
+    println!(
+        "  again: {:.2} s, {:.1} times faster; parsed {}, reused {}",
+        again.time,
+        first.time / again.time,
         report.parsed,
         report.reused
     );
 }
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    if arguments.next().is_some_and(|first| first == SERVE) {
-        return serve(arguments.next().unwrap().parse().unwrap());
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [SERVE, memory] => return serve(memory.parse().unwrap()),
+        [BARE, dir] => {
+            let (bytes, took, used) = parse_bare(Path::new(dir));
+            println!("{bytes} {} {used}", took.as_secs_f64());
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
     }
+    let of = arguments
+        .iter()
+        .position(|one| one == OF)
+        .map(|at| arguments[at + 1].as_str());
     std::thread::spawn(|| {
         loop {
-            PEAK.fetch_max(memory(), Ordering::Relaxed);
-            std::thread::sleep(Duration::from_millis(10));
+            if WATCHES.load(Ordering::Relaxed) {
+                PEAK.fetch_max(memory(), Ordering::Relaxed);
+            }
+            std::thread::sleep(Duration::from_millis(50));
         }
     });
     let dir = tempfile::tempdir().unwrap();
     let (folder, repository) = (dir.path().join("folder"), dir.path().join("repository"));
-    let bytes = write(&folder);
+    write(of, &folder);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -235,33 +345,25 @@ fn main() -> ExitCode {
         }),
         ..Settings::default()
     };
-    // The analyses come before the bare parser, so that the peak is theirs.
-    let one = Analyzer::new(settings.clone(), Arc::new(MemoryIndex::new(96 << 20)));
-    let (first, took, used) = runtime.block_on(analyze(&one, &folder));
-    told("folder, first", bytes, &first, took, used);
+    let analyzer = || Analyzer::new(settings.clone(), Arc::new(MemoryIndex::new(96 << 20)));
+    println!("folder");
+    sync();
+    let one = analyzer();
+    let first = in_turns(&folder, |part| runtime.block_on(analyze(&one, part)).1);
+    let (report, again) = runtime.block_on(analyze(&one, &folder));
+    told_again(first, &report, again);
     println!(
-        "  {:?}",
-        first
+        "  {:?}\n  {:?}",
+        report
             .languages
             .iter()
-            .map(|(l, t)| (l.name(), t.files, t.bytes))
-            .collect::<Vec<_>>()
+            .map(|(one, totals)| (one.name(), totals.files, totals.bytes))
+            .collect::<Vec<_>>(),
+        report.totals
     );
-    println!(
-        "  {:?} {:?}",
-        first.totals,
-        first
-            .skipped
-            .0
-            .iter()
-            .map(|(r, p)| (r, p.count))
-            .collect::<Vec<_>>()
-    );
-    let (second, again, used) = runtime.block_on(analyze(&one, &folder));
-    told("folder, second", bytes, &second, again, used);
-    println!("folder: the second run is {:.1} times faster", took / again);
     drop(one);
 
+    println!("repository");
     fs::rename(&folder, &repository).unwrap();
     git(&repository, &["init", "--quiet"]);
     git(&repository, &["add", "--all", "--force"]);
@@ -270,19 +372,19 @@ fn main() -> ExitCode {
         &repository,
         &["repack", "-a", "-d", "--quiet", "--threads=2", "--window=2"],
     );
-    let two = Analyzer::new(settings, Arc::new(MemoryIndex::new(96 << 20)));
-    let (third, took, used) = runtime.block_on(analyze(&two, &repository));
-    told("repository, first", bytes, &third, took, used);
-    let (fourth, again, used) = runtime.block_on(analyze(&two, &repository));
-    told("repository, second", bytes, &fourth, again, used);
-    println!("repository: the second run is {:.1} times faster", took / again);
-
-    let (bytes, seconds, used) = bare(&repository);
+    sync();
+    println!("  bare parser: {}", bare(&repository));
+    WATCHES.store(true, Ordering::Relaxed);
+    let two = analyzer();
+    let (_, first) = runtime.block_on(analyze(&two, &repository));
+    WATCHES.store(false, Ordering::Relaxed);
     println!(
-        "bare parser: {:.1} MB in {seconds:.2} s = {:.1} MB/s, {:.1} MB a second of one processor",
-        bytes as f64 / 1e6,
-        bytes as f64 / 1e6 / seconds,
-        bytes as f64 / 1e6 / used
+        "  first: {first}; peak {} MB, now {} MB",
+        PEAK.load(Ordering::Relaxed),
+        memory()
     );
+    println!("  bare parser: {}", bare(&repository));
+    let (report, again) = runtime.block_on(analyze(&two, &repository));
+    told_again(first, &report, again);
     ExitCode::SUCCESS
 }

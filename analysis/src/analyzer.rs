@@ -263,11 +263,14 @@ impl Analyzer {
             let (work, files, cancel) = (work.clone(), files.clone(), work.cancel.clone());
             self.pool.parse(&cancel, move || work.keys(files)).await??
         };
-        let asked: Vec<_> = keys.iter().filter_map(|key| key.as_ref().ok().cloned()).collect();
+        let asked: Vec<_> = keys
+            .iter()
+            .filter_map(|keyed| keyed.key.as_ref().ok().cloned())
+            .collect();
         let mut answers = self.index.get_many(&asked).await?.into_iter();
         let found: Vec<_> = keys
             .iter()
-            .map(|key| key.as_ref().ok().and_then(|_| answers.next()).flatten())
+            .map(|keyed| keyed.key.as_ref().ok().and_then(|_| answers.next()).flatten())
             .collect();
         let (keys, found) = (Arc::new(keys), Arc::new(found));
         let (mut at, mut outcomes) = (files.start, Vec::new());

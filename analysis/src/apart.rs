@@ -17,14 +17,15 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::language::Language;
-use crate::parsing::Read;
+use crate::parsing::{Job, Read};
 use crate::reading::Unread;
 use frame::{Asked, Told};
 pub use serve::serve;
 
 /// What a process has besides its time before it is ended, to start, to take the source and to tell.
 const GRACE: Duration = Duration::from_secs(5);
+/// Largest file that is sent while another is read, in bytes: a socket takes it though nobody reads there.
+const AHEAD: usize = 32 << 10;
 /// How often a wait looks whether anybody still wants the answer.
 const LOOK: Duration = Duration::from_millis(100);
 /// What a process ends with whose memory does not suffice: C and Rust abort.
@@ -60,78 +61,116 @@ impl Crew {
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Process>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn start(&self) -> io::Result<Process> {
+        Process::start(&self.program, self.memory)
+    }
 }
 
 /// One place in a crew, for one file after the other.
 #[derive(Debug)]
 pub(crate) struct Place {
     crew: Arc<Crew>,
+    /// What has been told to read, if something is to be read.
     process: Option<Process>,
+    /// What is read now, and until when.
+    reading: Option<(Job, Instant)>,
 }
 
 impl Place {
     pub(crate) fn new(crew: Arc<Crew>) -> Self {
-        Self { crew, process: None }
+        Self {
+            crew,
+            process: None,
+            reading: None,
+        }
     }
 
-    /// The facts of `source`, as [`crate::reading::Reader`] tells them. A process that dies of a file may have been worn out by others: it
-    /// gets a fresh one before it is blamed.
-    pub(crate) fn read(
+    /// See [`crate::parsing::Parsing::next`].
+    pub(crate) fn next(
         &mut self,
-        language: Language,
-        source: &[u8],
-        patience: Duration,
+        next: Option<Job>,
         cancel: &CancellationToken,
-    ) -> Result<Read, Unread> {
-        let worn = self.process.is_none().then(|| self.crew.idle().pop()).flatten();
-        if let Some(process) = self.process.take().or(worn) {
-            match self.ask(process, language, source, patience, cancel) {
-                Err(Unread::TooCostly | Unread::Failed) => {}
+    ) -> Option<(Job, Result<Read, Unread>)> {
+        self.send_ahead(next.as_ref(), cancel);
+        let done = self.reading.take().map(|(job, deadline)| {
+            let told = self.told(&job, &Until { deadline, cancel });
+            (job, told)
+        });
+        if let Some(job) = next {
+            self.begin(job, cancel);
+        }
+        // Last of all: meanwhile the next is parsed.
+        done.map(|(job, told)| (job, told.and_then(Told::into_read)))
+    }
+
+    /// A small file waits at the process for the one before it, so that the process never waits.
+    fn send_ahead(&mut self, next: Option<&Job>, cancel: &CancellationToken) {
+        let Some(job) = next.filter(|job| job.source.len() <= AHEAD && self.reading.is_some()) else {
+            return;
+        };
+        if let Some(process) = &mut self.process
+            && process.ask(job, &Until::new(job, cancel)).is_err()
+        {
+            self.process = None;
+        }
+    }
+
+    fn begin(&mut self, job: Job, cancel: &CancellationToken) {
+        let until = Until::new(&job, cancel);
+        let deadline = until.deadline;
+        let process = self.process.take().or_else(|| self.crew.idle().pop());
+        // One that cannot be had or takes nothing is not there when the answer is wanted; then another is started.
+        self.process = process
+            .or_else(|| self.crew.start().ok())
+            .and_then(|mut process| {
+                if process.asked == 0 {
+                    process.ask(&job, &until).ok()?;
+                }
+                Some(process)
+            });
+        self.reading = Some((job, deadline));
+    }
+
+    /// The answer to what was begun. A process that dies of a file may have been worn out by others: the file gets a fresh one
+    /// before it is blamed.
+    fn told(&mut self, job: &Job, until: &Until<'_>) -> Result<Told, Unread> {
+        if let Some(process) = self.process.take() {
+            let worn = process.worn;
+            match self.answer(process, until) {
+                Err(Unread::TooCostly | Unread::Failed) if worn => {}
                 answer => return answer,
             }
         }
-        let fresh = Process::start(&self.crew.program, self.crew.memory).map_err(|error| {
+        let mut fresh = self.crew.start().map_err(|error| {
             tracing::error!(%error, program = %self.crew.program.path.display(), "no process to parse in");
             Unread::Failed
         })?;
-        self.ask(fresh, language, source, patience, cancel)
+        let until = Until::new(job, until.cancel);
+        match fresh.ask(job, &until) {
+            Ok(()) => self.answer(fresh, &until),
+            Err(ended) => Err(fresh.cause(&ended)),
+        }
     }
 
-    fn ask(
-        &mut self,
-        mut process: Process,
-        language: Language,
-        source: &[u8],
-        patience: Duration,
-        cancel: &CancellationToken,
-    ) -> Result<Read, Unread> {
-        let until = Until {
-            deadline: Instant::now() + patience + GRACE,
-            cancel,
-        };
-        let asked = Asked {
-            language,
-            patience,
-            source,
-        };
-        match process.exchange(&asked, &until) {
-            Ok(Told { read, goes_on }) => {
-                if goes_on {
-                    self.process = Some(process);
-                }
-                read
+    fn answer(&mut self, mut process: Process, until: &Until<'_>) -> Result<Told, Unread> {
+        match process.answer(until) {
+            Ok(told) => {
+                process.worn = true;
+                self.process = told.goes_on.then_some(process);
+                Ok(told)
             }
-            Err(Ended::Cancelled) => Err(Unread::Cancelled),
-            Err(Ended::TimedOut) => Err(Unread::TimedOut),
-            Err(Ended::Garbled) => Err(Unread::Failed),
-            Err(Ended::Closed) => Err(process.cause()),
+            Err(ended) => Err(process.cause(&ended)),
         }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.crew.idle().extend(self.process.take());
+        // One that still reads would give its answer to the next file.
+        if self.reading.is_none() {
+            self.crew.idle().extend(self.process.take());
+        }
     }
 }
 
@@ -155,6 +194,10 @@ enum Ended {
 struct Process {
     child: Child,
     stream: UnixStream,
+    /// Files whose answers are to come.
+    asked: u32,
+    /// Whether it has read a file.
+    worn: bool,
 }
 
 impl Process {
@@ -173,28 +216,57 @@ impl Process {
             .stdout(OwnedFd::from(theirs))
             .stderr(Stdio::null())
             .spawn()?;
-        Ok(Self { child, stream })
+        Ok(Self {
+            child,
+            stream,
+            asked: 0,
+            worn: false,
+        })
     }
 
-    fn exchange(&mut self, asked: &Asked<'_>, until: &Until<'_>) -> Result<Told, Ended> {
-        let go_on = || until.check();
+    fn ask(&mut self, job: &Job, until: &Until<'_>) -> Result<(), Ended> {
+        let asked = Asked {
+            language: job.language,
+            patience: job.patience,
+            source: &job.source,
+        };
         let head = asked.head().ok_or(Ended::Garbled)?;
-        frame::write(&mut self.stream, &head, asked.source, go_on)?;
-        let told = frame::read(&mut self.stream, go_on)?;
+        self.asked += 1;
+        frame::write(&mut self.stream, &head, asked.source, || until.check())
+    }
+
+    fn answer(&mut self, until: &Until<'_>) -> Result<Told, Ended> {
+        let told = frame::read(&mut self.stream, || until.check())?;
+        self.asked -= 1;
         Told::read(told).ok_or(Ended::Garbled)
     }
 
-    /// Why it has ended. Its end of the stream is closed once that is decided; only one that goes on without is killed here.
-    fn cause(mut self) -> Unread {
-        self.child.kill().ok();
-        match self.child.wait() {
-            Ok(status) if status.signal() == Some(ABORT) => Unread::TooCostly,
-            _ => Unread::Failed,
+    /// Why there is no answer. The end of its stream is closed once it has ended by itself; only one that goes on without is
+    /// killed here.
+    fn cause(mut self, ended: &Ended) -> Unread {
+        match ended {
+            Ended::Cancelled => Unread::Cancelled,
+            Ended::TimedOut => Unread::TimedOut,
+            Ended::Garbled => Unread::Failed,
+            Ended::Closed => {
+                self.child.kill().ok();
+                match self.child.wait() {
+                    Ok(status) if status.signal() == Some(ABORT) => Unread::TooCostly,
+                    _ => Unread::Failed,
+                }
+            }
         }
     }
 }
 
-impl Until<'_> {
+impl<'a> Until<'a> {
+    fn new(job: &Job, cancel: &'a CancellationToken) -> Self {
+        Self {
+            deadline: Instant::now() + job.patience + GRACE,
+            cancel,
+        }
+    }
+
     fn check(&self) -> Result<(), Ended> {
         if self.cancel.is_cancelled() {
             Err(Ended::Cancelled)

@@ -17,7 +17,7 @@ use crate::facts::{Facts, Form, Key, costs_more_than, too_costly};
 use crate::graph::Edge;
 use crate::index::{Entry, FileRow};
 use crate::language::Language;
-use crate::parsing::{Parsing, Read};
+use crate::parsing::{Job, Parsing, Read};
 use crate::reading::Unread;
 use crate::report::{Top, Totals};
 use crate::resolve::{Resolver, Target};
@@ -26,6 +26,8 @@ use crate::tree::{Opened, Tree};
 
 /// Bytes of new facts after which they are given to the index before more is read.
 const FLUSH: usize = 4 << 20;
+/// Bytes of source that a batch has at hand, so that what is not known yet is not loaded a second time.
+const AT_HAND: usize = 2 << 20;
 
 /// What all batches of an analysis share.
 pub(crate) struct Work {
@@ -42,8 +44,12 @@ pub(crate) struct Work {
     pub(crate) rows: bool,
 }
 
-/// A file, or why there is none.
-pub(crate) type Keyed = Result<Key, Reason>;
+/// A file's key, or why there is none.
+pub(crate) struct Keyed {
+    pub(crate) key: Result<Key, Reason>,
+    /// The content that the key was made of, if it is at hand.
+    source: Option<Bytes>,
+}
 
 /// What files of a batch have given.
 pub(crate) struct Outcome {
@@ -56,6 +62,8 @@ pub(crate) struct Outcome {
     pub(crate) languages: BTreeMap<Language, Totals>,
     pub(crate) skipped: Vec<(Reason, u32)>,
     pub(crate) entries: Vec<Entry>,
+    /// Bytes of these.
+    kept: usize,
     pub(crate) rows: Vec<FileRow>,
     pub(crate) edges: Vec<Edge>,
     pub(crate) imports: [u64; 3],
@@ -113,6 +121,13 @@ impl Tops {
     }
 }
 
+impl Outcome {
+    fn keep(&mut self, key: Key, bytes: Bytes, facts: Arc<Facts>) {
+        self.kept += bytes.len();
+        self.entries.push(Entry { key, bytes, facts });
+    }
+}
+
 impl Work {
     /// Whether keys are known without reading.
     pub(crate) fn knows_keys(&self) -> bool {
@@ -122,21 +137,24 @@ impl Work {
     /// The keys of files: of a repository's blobs by their ids, of a folder's files by their content.
     pub(crate) fn keys(&self, files: Range<u32>) -> Result<Vec<Keyed>, AnalysisError> {
         let contents = (!self.knows_keys()).then(|| self.tree.open());
-        let mut buffer = Vec::new();
-        let limit = self.settings.file_bytes;
+        let mut at_hand = 0;
         files
             .map(|at| {
                 if self.cancel.is_cancelled() {
                     return Err(AnalysisError::Cancelled);
                 }
                 let file = &self.catalog.files[at as usize];
-                Ok(match (&contents, file.blob) {
+                let mut source = None;
+                let key = match (&contents, file.blob) {
                     (None, Some(blob)) => Ok(Key::new(file.language, blob.as_slice())),
                     (None, None) => Err(Reason::Unreadable),
-                    (Some(contents), _) => contents
-                        .load(&self.catalog, file, limit, &mut buffer)
-                        .map(|hash| Key::new(file.language, hash.as_bytes())),
-                })
+                    (Some(contents), _) => self.load(at, contents).map(|(key, content)| {
+                        at_hand += content.len();
+                        source = (at_hand <= AT_HAND).then_some(content);
+                        key
+                    }),
+                };
+                Ok(Keyed { key, source })
             })
             .collect()
     }
@@ -156,16 +174,16 @@ impl Work {
             languages: BTreeMap::new(),
             skipped: Vec::new(),
             entries: Vec::new(),
+            kept: 0,
             rows: Vec::new(),
             edges: Vec::new(),
             imports: [0; 3],
             tops: Tops::new(self.settings.top),
         };
-        let (mut reader, mut buffer, mut contents) = (Parsing::new(self.crew.as_ref()), Vec::new(), None);
-        let mut kept = 0;
-        for (at, (key, found)) in files.zip(keys.iter().zip(found)) {
+        let (mut parsing, mut contents) = (Parsing::new(self.crew.as_ref()), None);
+        for (at, (keyed, found)) in files.zip(keys.iter().zip(found)) {
             outcome.stopped = self.stops()?;
-            if outcome.stopped.is_some() || kept > FLUSH {
+            if outcome.stopped.is_some() || outcome.kept > FLUSH {
                 break;
             }
             outcome.next = at + 1;
@@ -174,49 +192,43 @@ impl Work {
                 outcome.skipped.push((Reason::TooCostly, at));
                 continue;
             }
-            // What does not decode was kept by somebody else's mistake: it is read again.
-            let known = found.as_ref().and_then(|bytes| Facts::decode(bytes).ok());
-            let (key, facts) = match (key, known) {
-                (Err(reason), _) => {
+            let key = match &keyed.key {
+                Ok(key) => key.clone(),
+                Err(reason) => {
                     outcome.skipped.push((*reason, at));
                     continue;
                 }
-                (Ok(key), Some(facts)) => {
-                    outcome.reused += 1;
-                    (key.clone(), facts)
-                }
-                (Ok(_), None) => {
-                    let contents = contents.get_or_insert_with(|| self.tree.open());
-                    match self.parse(at, &mut reader, contents, &mut buffer)? {
-                        Err(reason) => {
-                            outcome.skipped.push((reason, at));
-                            continue;
-                        }
-                        Ok((key, None)) => {
-                            outcome.skipped.push((Reason::TooCostly, at));
-                            outcome.entries.push(Entry {
-                                key,
-                                bytes: too_costly(self.settings.file_memory),
-                                facts: Facts::default(),
-                            });
-                            continue;
-                        }
-                        Ok((key, Some(Read { facts, bytes }))) => {
-                            kept += bytes.len();
-                            outcome.parsed += 1;
-                            outcome.entries.push(Entry {
-                                key: key.clone(),
-                                bytes,
-                                facts: facts.clone(),
-                            });
-                            (key, facts)
-                        }
-                    }
-                }
             };
-            self.bytes.fetch_add(facts.bytes, Ordering::Relaxed);
-            self.note(at, key, &facts, &mut outcome);
+            // What does not decode was kept by somebody else's mistake: it is read again.
+            if let Some(facts) = found.as_ref().and_then(|bytes| Facts::decode(bytes).ok()) {
+                outcome.reused += 1;
+                self.bytes.fetch_add(facts.bytes, Ordering::Relaxed);
+                self.note(at, key, &facts, &mut outcome);
+                continue;
+            }
+            let loaded = match &keyed.source {
+                Some(source) => Ok((key, source.clone())),
+                // In a folder it may be other content than the key was made of; then it has another key.
+                None => self.load(at, contents.get_or_insert_with(|| self.tree.open())),
+            };
+            match loaded {
+                Err(reason) => outcome.skipped.push((reason, at)),
+                Ok((key, source)) => {
+                    self.bytes.fetch_add(source.len() as u64, Ordering::Relaxed);
+                    let job = Job {
+                        at,
+                        key,
+                        language: self.catalog.files[at as usize].language,
+                        source,
+                        patience: self.settings.file_time,
+                    };
+                    let done = parsing.next(Some(job), &self.cancel);
+                    self.parsed(done, &mut outcome)?;
+                }
+            }
         }
+        let last = parsing.next(None, &self.cancel);
+        self.parsed(last, &mut outcome)?;
         Ok(outcome)
     }
 
@@ -231,29 +243,37 @@ impl Work {
         Ok(full.then_some("bytes"))
     }
 
-    /// The key and the facts of a file; no facts if it takes too much memory.
-    fn parse(
-        &self,
-        at: u32,
-        reader: &mut Parsing,
-        contents: &Opened,
-        buffer: &mut Vec<u8>,
-    ) -> Result<Result<(Key, Option<Read>), Reason>, AnalysisError> {
+    /// A file's content, and the key of that.
+    fn load(&self, at: u32, contents: &Opened) -> Result<(Key, Bytes), Reason> {
         let file = &self.catalog.files[at as usize];
-        let hash = match contents.load(&self.catalog, file, self.settings.file_bytes, buffer) {
-            Ok(hash) => hash,
-            Err(reason) => return Ok(Err(reason)),
+        let (hash, source) = contents.load(&self.catalog, file, self.settings.file_bytes)?;
+        Ok((Key::new(file.language, hash.as_bytes()), source.into()))
+    }
+
+    /// Keeps what a file has come to.
+    fn parsed(
+        &self,
+        done: Option<(Job, Result<Read, Unread>)>,
+        outcome: &mut Outcome,
+    ) -> Result<(), AnalysisError> {
+        let Some((Job { at, key, .. }, read)) = done else {
+            return Ok(());
         };
-        // In a folder it may be other content than the key was made of; then it has another key.
-        let key = Key::new(file.language, hash.as_bytes());
-        let patience = self.settings.file_time;
-        match reader.read(file.language, buffer, patience, &self.cancel) {
-            Ok(read) => Ok(Ok((key, Some(read)))),
-            Err(Unread::TooCostly) => Ok(Ok((key, None))),
-            Err(Unread::TimedOut) => Ok(Err(Reason::TimedOut)),
-            Err(Unread::Failed) => Ok(Err(Reason::Unreadable)),
-            Err(Unread::Cancelled) => Err(AnalysisError::Cancelled),
+        match read {
+            Ok(Read { facts, bytes }) => {
+                outcome.parsed += 1;
+                outcome.keep(key.clone(), bytes, facts.clone());
+                self.note(at, key, &facts, outcome);
+            }
+            Err(Unread::TooCostly) => {
+                outcome.skipped.push((Reason::TooCostly, at));
+                outcome.keep(key, too_costly(self.settings.file_memory), Arc::default());
+            }
+            Err(Unread::TimedOut) => outcome.skipped.push((Reason::TimedOut, at)),
+            Err(Unread::Failed) => outcome.skipped.push((Reason::Unreadable, at)),
+            Err(Unread::Cancelled) => return Err(AnalysisError::Cancelled),
         }
+        Ok(())
     }
 
     fn note(&self, at: u32, key: Key, facts: &Facts, outcome: &mut Outcome) {

@@ -67,7 +67,8 @@ pub(crate) fn load(root: &OwnedFd, path: &[u8], limit: usize, buffer: &mut Vec<u
     if meta.len() > limit as u64 {
         return Err(Reason::TooLarge);
     }
-    // It may grow meanwhile.
+    // One more than there is shows its end without another look. It may grow meanwhile.
+    buffer.reserve_exact(meta.len() as usize + 1);
     let read = file.take(limit as u64 + 1).read_to_end(buffer);
     match read {
         Err(_) => Err(Reason::Unreadable),

@@ -4,6 +4,8 @@
 pub mod memory;
 pub mod postgres;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
@@ -24,7 +26,7 @@ pub struct Entry {
     /// As bytes: what is given back.
     pub bytes: Bytes,
     /// The same, for an index that can be asked about them; empty of content that [is too costly](crate::facts::too_costly).
-    pub facts: Facts,
+    pub facts: Arc<Facts>,
 }
 
 /// A file of a repository.

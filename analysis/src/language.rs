@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tree_sitter::Node;
 
 use crate::facts::{Form, Import, Kind, MAX_IMPORTS, MAX_NAME, MAX_TEXT, bounded};
+use crate::words::Words;
 
 /// A language that is read. The numbers are kept in keys and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -58,6 +59,8 @@ pub(crate) enum Meaning {
     Operator,
     /// Branches of which one is taken in any case: Rust's `match`, whose arms are branches.
     Choice,
+    /// Nothing of its own; but what stands in it may mean something without a word that says so.
+    Open,
     /// The language's own code decides.
     Ask,
 }
@@ -66,6 +69,9 @@ pub(crate) enum Meaning {
 pub(crate) struct Rules {
     pub(crate) grammar: fn() -> tree_sitter::Language,
     pub(crate) meanings: &'static [(&'static str, Meaning)],
+    /// Every node that means something has one of these in the node that it stands in, unless that is an
+    /// [open](Meaning::Open) one.
+    pub(crate) words: &'static [&'static str],
     /// The name of what a symbol or scope node names; `None` if it has none, and then it is no symbol.
     pub(crate) name: fn(Node<'_>, &[u8]) -> Option<String>,
     /// The type that a method written outside of it belongs to.
@@ -116,6 +122,7 @@ impl Fields {
 pub(crate) struct Grammar {
     pub(crate) language: tree_sitter::Language,
     pub(crate) meanings: Vec<Meaning>,
+    pub(crate) words: Words,
     pub(crate) fields: Fields,
     pub(crate) rules: &'static Rules,
 }
@@ -193,6 +200,7 @@ impl Language {
                 }
             }
             Grammar {
+                words: Words::new(rules.words),
                 fields: Fields::of(&language),
                 language,
                 meanings,

@@ -26,6 +26,7 @@ pub mod settings;
 pub mod source;
 mod sum;
 mod tree;
+mod words;
 
 pub use analyzer::Analyzer;
 pub use error::AnalysisError;

@@ -7,21 +7,34 @@ use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use crate::apart::{Crew, Place};
-use crate::facts::Facts;
+use crate::facts::{Facts, Key};
 use crate::language::Language;
 use crate::reading::{Reader, Unread};
+
+/// A file to be parsed.
+#[derive(Debug)]
+pub(crate) struct Job {
+    /// Its number.
+    pub(crate) at: u32,
+    /// Under which its facts are kept.
+    pub(crate) key: Key,
+    pub(crate) language: Language,
+    pub(crate) source: Bytes,
+    /// See [`Reader::read`].
+    pub(crate) patience: Duration,
+}
 
 /// A file's facts.
 #[derive(Debug)]
 pub(crate) struct Read {
-    pub(crate) facts: Facts,
+    pub(crate) facts: Arc<Facts>,
     /// The same, as they are kept.
     pub(crate) bytes: Bytes,
 }
 
 /// What parses one file after the other.
 pub(crate) enum Parsing {
-    Here(Reader),
+    Here { reader: Box<Reader>, next: Option<Job> },
     Apart(Place),
 }
 
@@ -29,25 +42,36 @@ impl Parsing {
     pub(crate) fn new(crew: Option<&Arc<Crew>>) -> Self {
         match crew {
             Some(crew) => Self::Apart(Place::new(crew.clone())),
-            None => Self::Here(Reader::default()),
+            None => Self::Here {
+                reader: Box::default(),
+                next: None,
+            },
         }
     }
 
-    /// See [`Reader::read`].
-    pub(crate) fn read(
+    /// Takes a file and tells of the one taken before. Thus one file is parsed in a process of its own while this one loads
+    /// what comes next and keeps what has come of the last.
+    pub(crate) fn next(
         &mut self,
-        language: Language,
-        source: &[u8],
-        patience: Duration,
+        job: Option<Job>,
         cancel: &CancellationToken,
-    ) -> Result<Read, Unread> {
+    ) -> Option<(Job, Result<Read, Unread>)> {
         match self {
-            Self::Here(reader) => {
-                let facts = reader.read(language, source, patience, cancel)?;
-                let bytes = facts.encode().map_err(|_| Unread::Failed)?;
-                Ok(Read { facts, bytes })
+            Self::Here { reader, next } => {
+                let job = std::mem::replace(next, job)?;
+                let read = read_here(reader, &job, cancel);
+                Some((job, read))
             }
-            Self::Apart(place) => place.read(language, source, patience, cancel),
+            Self::Apart(place) => place.next(job, cancel),
         }
     }
+}
+
+fn read_here(reader: &mut Reader, job: &Job, cancel: &CancellationToken) -> Result<Read, Unread> {
+    let facts = reader.read(job.language, &job.source, job.patience, cancel)?;
+    let bytes = facts.encode().map_err(|_| Unread::Failed)?;
+    Ok(Read {
+        facts: Arc::new(facts),
+        bytes,
+    })
 }

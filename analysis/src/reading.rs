@@ -8,6 +8,7 @@ use tree_sitter::{Node, ParseOptions, Parser, Tree};
 
 use crate::facts::{Facts, Kind, MAX_SYMBOLS, MAX_TEXT, Symbol};
 use crate::language::{Grammar, Imports, Language, Meaning, line};
+use crate::words::Marks;
 
 /// Longest chain of parents that is kept, in bytes: a parent is repeated in each of its symbols.
 const MAX_PARENT: usize = 512;
@@ -154,6 +155,7 @@ struct Walk<'a> {
     grammar: &'a Grammar,
     source: &'a [u8],
     erroneous: bool,
+    marks: Marks,
     open: Vec<Open>,
     path: String,
     symbols: Vec<Symbol>,
@@ -171,6 +173,7 @@ impl<'a> Walk<'a> {
             grammar,
             source,
             erroneous,
+            marks: Marks::new(&grammar.words, source),
             open: Vec::new(),
             path: String::new(),
             symbols: Vec::new(),
@@ -191,7 +194,8 @@ impl<'a> Walk<'a> {
                 until.check()?;
                 left = STRIDE;
             }
-            if self.enter(cursor.node(), depth) && cursor.goto_first_child() {
+            let node = cursor.node();
+            if self.enter(node, depth) && self.holds(node) && cursor.goto_first_child() {
                 depth += 1;
                 continue;
             }
@@ -208,23 +212,32 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Whether anything in a node may mean something.
+    fn holds(&mut self, node: Node<'_>) -> bool {
+        // Most have no children, which the node knows at less cost than the cursor.
+        node.child_count() > 0
+            && (self.marks.within(node.start_byte(), node.end_byte())
+                || self.erroneous && node.has_error()
+                || self.meaning(node) == Meaning::Open)
+    }
+
+    fn meaning(&self, node: Node<'_>) -> Meaning {
+        let kind = usize::from(node.kind_id());
+        let meanings = &self.grammar.meanings;
+        meanings.get(kind).copied().unwrap_or(Meaning::Nothing)
+    }
+
     /// Notes what a node means; whether its children are to be looked at.
     fn enter(&mut self, node: Node<'_>, depth: u32) -> bool {
         if self.erroneous && (node.is_error() || node.is_missing()) {
             self.errors = self.errors.saturating_add(1);
         }
-        let kind = usize::from(node.kind_id());
-        let mut meaning = self
-            .grammar
-            .meanings
-            .get(kind)
-            .copied()
-            .unwrap_or(Meaning::Nothing);
+        let mut meaning = self.meaning(node);
         if meaning == Meaning::Ask {
             meaning = (self.grammar.rules.ask)(node, self.source, &self.grammar.fields);
         }
         match meaning {
-            Meaning::Nothing | Meaning::Ask => true,
+            Meaning::Nothing | Meaning::Open | Meaning::Ask => true,
             // Only to count what was not understood.
             Meaning::Skip => self.erroneous && node.has_error(),
             Meaning::Comment => {
@@ -397,4 +410,75 @@ fn count_lines(source: &[u8], comments: &[(usize, usize)]) -> (u32, u32) {
         at = end;
     }
     (lines, code)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests panic on failure")]
+
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::path::{Path, PathBuf};
+    use std::time::{Duration, Instant};
+
+    use tokio_util::sync::CancellationToken;
+
+    use super::{Reader, Until, Walk};
+    use crate::language::Language;
+    use crate::words::Marks;
+
+    fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if entry.file_type().unwrap().is_dir() {
+                if !path.ends_with("target") {
+                    sources(&path, found);
+                }
+            } else if entry.metadata().unwrap().len() < 256 << 10 {
+                found.push(path);
+            }
+        }
+    }
+
+    /// Files of each language that are read of what lies here: this project and the packages that its tests use.
+    const MOST: usize = 300;
+
+    /// `WEIR_TEST_SOURCES` names a folder that is read as a whole instead: for a new grammar or new words.
+    #[test]
+    fn what_has_no_word_means_nothing() {
+        let named = std::env::var_os("WEIR_TEST_SOURCES").map(PathBuf::from);
+        let dir = named
+            .clone()
+            .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+        let (mut found, mut read) = (Vec::new(), BTreeMap::<_, usize>::new());
+        sources(&dir, &mut found);
+        found.sort();
+        let (mut reader, cancel) = (Reader::default(), CancellationToken::new());
+        let until = Until {
+            deadline: Instant::now() + Duration::from_secs(3600),
+            cancel: &cancel,
+        };
+        for path in found {
+            let Some(language) = Language::of(path.as_os_str().as_encoded_bytes()) else {
+                continue;
+            };
+            let count = read.entry(language).or_default();
+            if named.is_none() && *count >= MOST {
+                continue;
+            }
+            *count += 1;
+            let (grammar, source) = (language.grammar(), fs::read(&path).unwrap());
+            let tree = reader.parse(language, grammar, &source, &until).unwrap();
+            let facts = |everywhere| {
+                let mut walk = Walk::new(grammar, &source, tree.root_node().has_error());
+                if everywhere {
+                    walk.marks = Marks::everywhere(&source);
+                }
+                walk.run(&tree, &until).unwrap();
+                walk.facts()
+            };
+            assert_eq!(facts(false), facts(true), "{}", path.display());
+        }
+        assert!(read.contains_key(&Language::Rust) || named.is_some(), "{read:?}");
+    }
 }

@@ -7,7 +7,7 @@ mod javascript;
 mod python;
 mod rust;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
@@ -48,6 +48,8 @@ pub(crate) struct Resolver {
     /// The first Go file of a folder stands for its package.
     packages: HashMap<u32, u32>,
     go_folders: HashMap<String, u32>,
+    /// The names of Python's files, without what follows the first dot, and of the folders that they are in.
+    python_names: HashSet<u64>,
     /// Crates: folder, and name as it is written in paths.
     crates: HashMap<String, String>,
     crate_names: HashMap<String, String>,
@@ -65,6 +67,7 @@ impl Resolver {
             by_name: HashMap::new(),
             packages: HashMap::new(),
             go_folders: HashMap::new(),
+            python_names: HashSet::new(),
             crates: HashMap::new(),
             crate_names: HashMap::new(),
             modules: Vec::new(),
@@ -72,6 +75,7 @@ impl Resolver {
             catalog,
         };
         let catalog = this.catalog.clone();
+        let mut python_folders = HashSet::new();
         for (at, file) in (0_u32..).zip(&catalog.files) {
             let path = this.hasher.hash_one(catalog.path(at).as_slice());
             this.by_path.entry(path).or_insert(at);
@@ -90,7 +94,18 @@ impl Resolver {
                         this.go_folders.insert(folder, at);
                     }
                 }
-                _ => {}
+                Language::Python => {
+                    let stem = catalog.file_name(at).split(|byte| *byte == b'.').next();
+                    this.python_names
+                        .insert(this.hasher.hash_one(stem.unwrap_or_default()));
+                    if python_folders.insert(file.dir) {
+                        let folder = catalog.dir_path(file.dir);
+                        let names = folder.split(|byte| *byte == b'/');
+                        this.python_names
+                            .extend(names.map(|name| this.hasher.hash_one(name)));
+                    }
+                }
+                Language::Rust | Language::JavaScript | Language::TypeScript | Language::Tsx => {}
             }
         }
         this.manifests(contents);
@@ -99,12 +114,11 @@ impl Resolver {
 
     fn manifests(&mut self, contents: &Opened) {
         let catalog = self.catalog.clone();
-        let mut buffer = Vec::new();
         for (kind, file) in &catalog.manifests {
-            if contents.load(&catalog, file, MAX_MANIFEST, &mut buffer).is_err() {
+            let Ok((_, content)) = contents.load(&catalog, file, MAX_MANIFEST) else {
                 continue;
-            }
-            let text = String::from_utf8_lossy(&buffer);
+            };
+            let text = String::from_utf8_lossy(&content);
             let folder = String::from_utf8_lossy(&catalog.dir_path(file.dir)).into_owned();
             match kind {
                 Manifest::Cargo => {
@@ -153,6 +167,11 @@ impl Resolver {
             Language::Java => java::resolve(self, &path, import),
             Language::C => c::resolve(self, &path, import),
         }
+    }
+
+    /// Whether a module or a package of this name may be in the repository.
+    fn knows_python(&self, name: &str) -> bool {
+        self.python_names.contains(&self.hasher.hash_one(name.as_bytes()))
     }
 
     /// The file at a path.

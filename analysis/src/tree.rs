@@ -48,35 +48,34 @@ impl Tree {
 }
 
 impl Opened {
-    /// Fills `buffer` with the file's content and gives its hash, computed from that very content: what a repository
-    /// calls it is not believed, because others will find the facts under it.
+    /// The file's content and its hash, computed from that very content: what a repository calls it is not believed,
+    /// because others will find the facts under it.
     pub(crate) fn load(
         &self,
         catalog: &Catalog,
         file: &File,
         limit: usize,
-        buffer: &mut Vec<u8>,
-    ) -> Result<Hash, Reason> {
-        buffer.clear();
+    ) -> Result<(Hash, Vec<u8>), Reason> {
+        let mut content = Vec::new();
         let hash = match (self, file.blob) {
             (Self::Repository(repository), Some(blob)) => {
-                git::load(repository, blob, limit, buffer)?;
-                let hash = gix::objs::compute_hash(blob.kind(), gix::objs::Kind::Blob, buffer);
+                git::load(repository, blob, limit, &mut content)?;
+                let hash = gix::objs::compute_hash(blob.kind(), gix::objs::Kind::Blob, &content);
                 match hash {
                     Ok(hash) if hash == blob => Hash::Blob(blob),
                     _ => return Err(Reason::Unreadable),
                 }
             }
             (Self::Folder(root), _) => {
-                folder::load(root, &catalog.path_of(file), limit, buffer)?;
-                Hash::Content(Sha256::digest(&buffer).into())
+                folder::load(root, &catalog.path_of(file), limit, &mut content)?;
+                Hash::Content(Sha256::digest(&content).into())
             }
             (Self::Repository(_), None) => return Err(Reason::Unreadable),
         };
         // As git does it.
-        if buffer[..buffer.len().min(8000)].contains(&0) {
+        if content[..content.len().min(8000)].contains(&0) {
             return Err(Reason::Binary);
         }
-        Ok(hash)
+        Ok((hash, content))
     }
 }

@@ -2,6 +2,7 @@
 //! of four bytes, big-endian, and so many bytes.
 
 use std::io::{self, ErrorKind, IoSlice};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -49,7 +50,8 @@ impl<'a> Asked<'a> {
 /// What one file has come to.
 #[derive(Debug)]
 pub(super) struct Told {
-    pub(super) read: Result<Read, Unread>,
+    /// Encoded.
+    facts: Result<Bytes, Unread>,
     /// Whether the process takes another file.
     pub(super) goes_on: bool,
 }
@@ -73,17 +75,22 @@ impl Told {
     pub(super) fn read(frame: Vec<u8>) -> Option<Self> {
         let frame = Bytes::from(frame);
         let (kind, goes_on) = (*frame.first()?, *frame.get(1)? == 1);
-        let read = match kind {
-            b'f' => {
-                let bytes = frame.slice(2..);
-                let facts = Facts::decode(&bytes).ok()?;
-                Ok(Read { facts, bytes })
-            }
+        let facts = match kind {
+            b'f' => Ok(frame.slice(2..)),
             b't' => Err(Unread::TimedOut),
             b'x' => Err(Unread::Failed),
             _ => return None,
         };
-        Some(Self { read, goes_on })
+        Some(Self { facts, goes_on })
+    }
+
+    pub(super) fn into_read(self) -> Result<Read, Unread> {
+        let bytes = self.facts?;
+        let facts = Facts::decode(&bytes).map_err(|_| Unread::Failed)?;
+        Ok(Read {
+            facts: Arc::new(facts),
+            bytes,
+        })
     }
 }
 

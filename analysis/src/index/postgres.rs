@@ -100,7 +100,7 @@ impl PostgresIndex {
         let ids: HashMap<&[u8], i64> = new.iter().map(|(key, id)| (key.as_slice(), *id)).collect();
         let new: Vec<(i64, &Facts)> = entries
             .iter()
-            .filter_map(|entry| Some((*ids.get(entry.key.as_bytes())?, &entry.facts)))
+            .filter_map(|entry| Some((*ids.get(entry.key.as_bytes())?, &*entry.facts)))
             .collect();
         put_symbols(&mut transaction, &new).await?;
         put_imports(&mut transaction, &new).await?;

@@ -27,6 +27,10 @@ pub(crate) static RULES: Rules = Rules {
         ("string_literal", Meaning::Skip),
         ("initializer_list", Meaning::Nothing),
     ],
+    words: &[
+        "{", "#", "struct", "union", "enum", "typedef", "if", "for", "while", "do", "case", "?", "&&", "||",
+        "//", "/*",
+    ],
     name,
     ask,
     owner: nobody,

@@ -42,9 +42,41 @@ const MEANINGS: &[(&str, Meaning)] = &[
     ("module", Meaning::Symbol(Kind::Module)),
 ];
 
+// Methods have no word of their own, but stand in braces.
+const WORDS: &[&str] = &[
+    "{",
+    "function",
+    "class",
+    "import",
+    "export",
+    "require",
+    "=>",
+    "if",
+    "for",
+    "while",
+    "do",
+    "case",
+    "catch",
+    "?",
+    "&&",
+    "||",
+    "//",
+    "/*",
+    "<!--",
+    "-->",
+    "#!",
+    "interface",
+    "enum",
+    "type",
+    "abstract",
+    "namespace",
+    "module",
+];
+
 pub(crate) static JAVASCRIPT: Rules = Rules {
     grammar: || tree_sitter_javascript::LANGUAGE.into(),
     meanings: MEANINGS,
+    words: WORDS,
     name: named,
     ask,
     owner: nobody,
@@ -54,6 +86,7 @@ pub(crate) static JAVASCRIPT: Rules = Rules {
 pub(crate) static TYPESCRIPT: Rules = Rules {
     grammar: || tree_sitter_typescript::LANGUAGE_TYPESCRIPT.into(),
     meanings: MEANINGS,
+    words: WORDS,
     name: |node, source| named(node, source).map(|name| unquoted(&name).to_owned()),
     ask,
     owner: nobody,
@@ -63,6 +96,7 @@ pub(crate) static TYPESCRIPT: Rules = Rules {
 pub(crate) static TSX: Rules = Rules {
     grammar: || tree_sitter_typescript::LANGUAGE_TSX.into(),
     meanings: MEANINGS,
+    words: WORDS,
     name: |node, source| named(node, source).map(|name| unquoted(&name).to_owned()),
     ask,
     owner: nobody,

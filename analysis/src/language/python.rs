@@ -25,6 +25,9 @@ pub(crate) static RULES: Rules = Rules {
         ("boolean_operator", Meaning::Branch),
         ("comment", Meaning::Comment),
     ],
+    words: &[
+        "def", "class", "type", "import", "if", "elif", "for", "while", "except", "case", "and", "or", "#",
+    ],
     name: |node, source| match node.kind() {
         "type_alias_statement" => field(node, "left", source),
         _ => named(node, source),

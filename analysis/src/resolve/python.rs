@@ -18,6 +18,10 @@ pub(super) fn resolve(resolver: &Resolver, path: &str, import: &Import) -> Targe
         };
         return Target::or_unknown(module(resolver, &base, &names, import.form, 0));
     }
+    // Most are of the standard library.
+    if names.first().is_some_and(|first| !resolver.knows_python(first)) {
+        return Target::External;
+    }
     let mut package = folder(path);
     while !package.is_empty() && resolver.find(&join(package, "__init__.py")).is_some() {
         package = folder(package);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use analysis::facts::{Facts, Key, too_costly};
+use analysis::facts::{Key, too_costly};
 use analysis::index::postgres::PostgresIndex;
 use analysis::index::{Entry, Index};
 use analysis::language::Language;
@@ -261,7 +261,7 @@ async fn what_was_too_costly_gives_way_to_facts() {
     let costly = Entry {
         key: Key::new(Language::Rust, &Sha256::digest(&text)),
         bytes: too_costly(1 << 10),
-        facts: Facts::default(),
+        facts: Arc::default(),
     };
     database.index.put_many(vec![costly.clone()]).await.unwrap();
     for told in [(1, 0), (0, 1)] {
