@@ -129,6 +129,9 @@ async fn costly() {
         ("c.ts", "a<".repeat(100_000)),
         ("d.go", "a[".repeat(100_000)),
         ("e.rs", "fn e() {}\n".into()),
+        // Small enough to wait for the one before it at the process, as the next one waits for it.
+        ("f.java", "a<".repeat(10_000)),
+        ("g.py", "def g(): pass\n".into()),
     ]);
     let (seen, over) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
     let (peak, end) = (seen.clone(), over.clone());
@@ -145,8 +148,8 @@ async fn costly() {
     let report = world.analyze().await;
     over.store(true, Ordering::Relaxed);
     watch.join().unwrap();
-    assert_eq!(report.skipped.count(Reason::TooCostly), 4, "{:?}", report.skipped);
-    assert_eq!(report.totals.files, 1);
+    assert_eq!(report.skipped.count(Reason::TooCostly), 5, "{:?}", report.skipped);
+    assert_eq!(report.totals.files, 2);
     let (apart, here) = (seen.load(Ordering::Relaxed), memory("self", "VmHWM:").unwrap());
     println!("  peak of a process that parses {apart} MB, of this one {here} MB");
     assert!((50..300).contains(&apart), "{apart} MB");
@@ -158,12 +161,12 @@ async fn costly() {
         argument: SERVE.into(),
     });
     let report = world.analyze().await;
-    assert_eq!(report.skipped.count(Reason::TooCostly), 4, "{:?}", report.skipped);
+    assert_eq!(report.skipped.count(Reason::TooCostly), 5, "{:?}", report.skipped);
     world.settings.file_memory *= 4;
     let report = world.analyze().await;
     assert_eq!(
         report.skipped.count(Reason::Unreadable),
-        4,
+        5,
         "{:?}",
         report.skipped
     );
@@ -171,7 +174,7 @@ async fn costly() {
     let report = world.analyze().await;
     assert_eq!(
         (report.skipped.count(Reason::TooCostly), report.parsed),
-        (2, 2),
+        (3, 2),
         "{:?}",
         report.skipped
     );

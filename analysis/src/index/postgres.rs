@@ -27,6 +27,20 @@ impl From<sqlx::Error> for IndexError {
     }
 }
 
+/// Runs that one statement removes; each has as many rows as its repository has files.
+const RUNS_AT_ONCE: u64 = 10;
+/// Facts that one statement removes.
+const FACTS_AT_ONCE: u64 = 2000;
+
+/// How much was removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pruned {
+    /// Runs.
+    pub runs: u64,
+    /// Contents whose facts were kept.
+    pub facts: u64,
+}
+
 /// Postgres counts to 2^31.
 fn int(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
@@ -50,19 +64,44 @@ impl PostgresIndex {
         migrator.run(&self.pool).await
     }
 
-    /// Removes facts that no kept run needs and that are older than `age`. Take a day or more: an analysis that goes
-    /// on meanwhile and counts on one of them fails, and succeeds the next time.
+    /// Removes what is older than `age`: runs that never finished, runs of a source that has a later one of whatever revision,
+    /// and facts that no kept run needs. Take a day or more: an analysis that goes on meanwhile and counts on some of it
+    /// fails, and succeeds the next time.
     ///
     /// # Errors
-    /// The database does not answer.
-    pub async fn prune(&self, age: Duration) -> Result<u64, IndexError> {
-        const PRUNE: &str = "DELETE FROM analysis.facts AS f WHERE kept_at < now() - $1 * interval '1 second'
-            AND NOT EXISTS (SELECT FROM analysis.files WHERE facts = f.id)";
-        let done = sqlx::query(PRUNE)
-            .bind(age.as_secs_f64())
-            .execute(&self.pool)
-            .await?;
-        Ok(done.rows_affected())
+    /// The database does not answer. What has been removed until then stays so.
+    pub async fn prune(&self, age: Duration) -> Result<Pruned, IndexError> {
+        const RUNS: &str = "DELETE FROM analysis.runs WHERE id IN (
+            SELECT id FROM analysis.runs AS old
+            WHERE coalesce(finished_at, began_at) < now() - $1 * interval '1 second'
+            AND (finished_at IS NULL OR EXISTS (SELECT FROM analysis.runs AS new
+                WHERE new.source = old.source AND (new.finished_at, new.id) > (old.finished_at, old.id)))
+            LIMIT $2)";
+        const FACTS: &str = "DELETE FROM analysis.facts WHERE id IN (
+            SELECT id FROM analysis.facts AS old WHERE kept_at < now() - $1 * interval '1 second'
+            AND NOT EXISTS (SELECT FROM analysis.files WHERE facts = old.id)
+            LIMIT $2)";
+        Ok(Pruned {
+            runs: self.remove(RUNS, age, RUNS_AT_ONCE).await?,
+            facts: self.remove(FACTS, age, FACTS_AT_ONCE).await?,
+        })
+    }
+
+    /// So many at once, so that others wait shortly, until there are no more.
+    async fn remove(&self, statement: &'static str, age: Duration, at_once: u64) -> Result<u64, IndexError> {
+        let mut all = 0;
+        loop {
+            let removed = sqlx::query(statement)
+                .bind(age.as_secs_f64())
+                .bind(at_once as i64)
+                .execute(&self.pool)
+                .await?
+                .rows_affected();
+            all += removed;
+            if removed < at_once {
+                return Ok(all);
+            }
+        }
     }
 
     async fn get(&self, keys: &[Key]) -> Result<Vec<Option<Bytes>>, IndexError> {

@@ -146,8 +146,30 @@ async fn answers_questions_and_is_incremental() {
     let third = analyze(&database, &world).await;
     assert_eq!((third.parsed, third.reused), (1, 123));
     assert_eq!(index.where_is("encode", 10).await.unwrap(), []);
-    assert_eq!(index.prune(Duration::from_secs(3600)).await.unwrap(), 0);
-    assert_eq!(index.prune(Duration::ZERO).await.unwrap(), 1);
+    let pruned = async |seconds| {
+        let pruned = index.prune(Duration::from_secs(seconds)).await.unwrap();
+        (pruned.runs, pruned.facts)
+    };
+    assert_eq!(pruned(3600).await, (0, 0));
+    assert_eq!(pruned(0).await, (0, 1));
+    assert_eq!(analyze(&database, &world).await.parsed, 0);
+
+    // Of what was read at other revisions the last stays, and what never ended goes.
+    let more = "INSERT INTO analysis.runs (source, revision, finished_at) SELECT source, r, at
+        FROM analysis.runs, (VALUES ('a', now() - interval '1 day'), ('b', NULL)) AS more (r, at)";
+    sqlx::query(more).execute(&database.pool).await.unwrap();
+    let lonely = "INSERT INTO analysis.runs (source, revision, began_at, finished_at)
+        SELECT 's', 'r' || n, now() - interval '9 days', now() - n * interval '1 day' FROM generate_series(2, 30) AS n";
+    sqlx::query(lonely).execute(&database.pool).await.unwrap();
+    assert_eq!(pruned(7200).await, (29, 0));
+    assert_eq!(pruned(0).await, (1, 0));
+    let left: Vec<(String, String)> =
+        sqlx::query_as("SELECT source, revision FROM analysis.runs ORDER BY source DESC")
+            .fetch_all(&database.pool)
+            .await
+            .unwrap();
+    let source = Source::Path(world.path().into()).name();
+    assert_eq!(left, [("s".to_owned(), "r2".to_owned()), (source, String::new())]);
     assert_eq!(analyze(&database, &world).await.parsed, 0);
 }
 

@@ -6,8 +6,8 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use analysis::apart::Program;
 use analysis::index::memory::MemoryIndex;
@@ -46,6 +46,10 @@ pub const KIND: Kind = Kind {
 /// Bytes that are remembered of what was read, where there is no Postgres to keep it.
 const REMEMBERED: usize = 64 << 20;
 
+const DAY: Duration = Duration::from_secs(86_400);
+/// How long the tables keep what is old.
+const KEEP: Duration = Duration::from_secs(30 * 86_400);
+
 /// With this argument and a number of bytes a worker only parses what another one asks it to.
 const PARSE: &str = "parse-sources";
 
@@ -74,10 +78,11 @@ fn parser() -> Option<Program> {
 }
 
 /// `_ROOTS`, `_CACHE`, `_CACHE_BYTES`, `_FETCH_BYTES`, `_OBJECT_BYTES`, `_FILE_BYTES`, `_FILE_MEMORY`, `_THREADS`,
-/// `_PRIVATE`.
+/// `_PRIVATE`, `_KEEP`.
 #[derive(Debug)]
 struct Settings {
     bounds: analysis::Settings,
+    keep: Duration,
     prefix: String,
 }
 
@@ -123,8 +128,9 @@ impl Settings {
             ),
             ..default
         };
+        let keep = reader.duration(&name("KEEP"), KEEP, DAY..=DAY * 3650);
         let prefix = prefix.to_owned();
-        Arc::new(Self { bounds, prefix })
+        Arc::new(Self { bounds, keep, prefix })
     }
 }
 
@@ -151,6 +157,8 @@ impl Make for Settings {
             analyzer,
             tables,
             made: OnceCell::new(),
+            keep: self.keep,
+            prunes: Mutex::new(Instant::now()),
             prefix: self.prefix.clone(),
         }))
     }
@@ -163,6 +171,10 @@ struct Analysis {
     tables: Option<PostgresIndex>,
     /// Whether its tables are there.
     made: OnceCell<()>,
+    /// How long they keep what no later analysis has replaced.
+    keep: Duration,
+    /// When they are pruned next.
+    prunes: Mutex<Instant>,
     /// How its settings begin.
     prefix: String,
 }
@@ -239,6 +251,7 @@ impl Analysis {
             .analyze(&source, wanted.revision.as_deref(), &cancel, &|_| {})
             .await
             .map_err(|error| failure(&error, &self.prefix))?;
+        self.prune();
         let result = serde_json::to_value(&report).map_err(|error| Failure::permanent("report", error))?;
         let code = if report.complete {
             "analyzed"
@@ -246,6 +259,35 @@ impl Analysis {
             "analyzed_in_part"
         };
         Ok(Completion::with(code, result))
+    }
+}
+
+impl Analysis {
+    /// Removes what is old from the tables, once a day, while the event goes on. A process that ends meanwhile leaves the
+    /// rest to another.
+    fn prune(&self) {
+        let Some(tables) = self.tables.clone() else { return };
+        {
+            let (now, mut next) = (
+                Instant::now(),
+                self.prunes.lock().unwrap_or_else(PoisonError::into_inner),
+            );
+            if now < *next {
+                return;
+            }
+            *next = now + DAY;
+        }
+        let keep = self.keep;
+        tokio::spawn(async move {
+            match tables.prune(keep).await {
+                Ok(pruned) => tracing::info!(
+                    runs = pruned.runs,
+                    facts = pruned.facts,
+                    "old analyses are removed"
+                ),
+                Err(error) => tracing::warn!(%error, "old analyses are not removed, and will be tomorrow"),
+            }
+        });
     }
 }
 
@@ -260,6 +302,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests panic on failure")]
 
     use serde_json::{Value, json};
+    use shared::servers::{Postgres, PostgresOptions};
 
     use super::super::stage::{Stage, event};
     use super::*;
@@ -290,6 +333,55 @@ mod tests {
             .result
             .unwrap();
         assert_eq!((&again["parsed"], &again["reused"]), (&json!(0), &json!(1)));
+    }
+
+    #[tokio::test]
+    async fn what_is_old_is_removed_from_the_tables() {
+        let scratch = shared::servers::scratch_dir().unwrap();
+        let code = scratch.path().join("code");
+        std::fs::create_dir(&code).unwrap();
+        std::fs::write(code.join("one.rs"), "fn one() {}\n").unwrap();
+        let server = Postgres::start(PostgresOptions::new(scratch.path().join("data")))
+            .await
+            .unwrap();
+        server.create_database("weir").await.unwrap();
+        let pool = sqlx::PgPool::connect(&server.url("weir")).await.unwrap();
+        let tables = PostgresIndex::new(pool.clone());
+        tables.migrate().await.unwrap();
+        let old =
+            "INSERT INTO analysis.facts (key, facts, kept_at) VALUES ('a', 'a', now() - interval '40 days'),
+            ('b', 'b', now() - interval '20 days')";
+        sqlx::query(old).execute(&pool).await.unwrap();
+
+        let settings = analysis::Settings {
+            roots: vec![code.clone()],
+            ..analysis::Settings::default()
+        };
+        let handler = Analysis {
+            analyzer: Analyzer::new(settings, Arc::new(tables.clone())),
+            tables: Some(tables),
+            made: OnceCell::new(),
+            keep: KEEP,
+            prunes: Mutex::new(Instant::now()),
+            prefix: "WEIR_SERVICE_ANALYSIS".into(),
+        };
+        let stage = Stage::new(&KIND, "http://127.0.0.1:1", &[]);
+        let event = event("analyze", &json!({"repository": code.to_str().unwrap()}));
+        handler.handle(&event, &stage.turn().await).await.unwrap();
+        // The event does not wait for it.
+        let left = async || {
+            let count = "SELECT count(*) FROM analysis.facts";
+            sqlx::query_scalar::<_, i64>(count)
+                .fetch_one(&pool)
+                .await
+                .unwrap()
+        };
+        let patience = Instant::now() + Duration::from_secs(60);
+        while left().await != 2 {
+            assert!(Instant::now() < patience, "it stays");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(*handler.prunes.lock().unwrap() > Instant::now() + DAY / 2);
     }
 
     #[tokio::test]
