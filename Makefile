@@ -16,6 +16,8 @@ setup: ## Install what is missing (nats-server, Redis, PostgreSQL, a C compiler)
 build: ## Build the optimized binaries into target/release
 	$(CARGO) build --workspace --release $(LOCKED)
 
+# Most tests wait for servers and clocks more than they work.
+test: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 test: setup ## Run every test, against real servers
 	$(CARGO) test --workspace $(LOCKED) --features shared/failpoints
 
