@@ -445,7 +445,7 @@ mod tests {
 
     /// `WEIR_TEST_SOURCES` names a folder that is read as a whole instead: for a new grammar or new words.
     #[test]
-    fn what_has_no_word_means_nothing() {
+    fn nodes_without_words_mean_nothing() {
         let named = std::env::var_os("WEIR_TEST_SOURCES").map(PathBuf::from);
         let dir = named
             .clone()

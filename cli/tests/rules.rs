@@ -139,6 +139,20 @@ fn what_comes_to_nothing_is_warned_of() {
             Some("on.types has message.im"),
         ),
         (
+            "merges",
+            "service = 'http', source = 'gitlab', types = ['merge_request.open', 'push', 'merge_request.*', '*']",
+            to_slack,
+            None,
+            None,
+        ),
+        (
+            "merge",
+            "service = 'http', source = 'gitlab', types = ['Merge Request Hook']",
+            to_slack,
+            None,
+            Some("on.types has Merge Request Hook, which never comes from gitlab"),
+        ),
+        (
             "stripe",
             "service = 'http', source = 'stripe', types = ['charge.succeeded', 'charge']",
             to_slack,

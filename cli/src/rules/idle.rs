@@ -96,6 +96,10 @@ fn unknown(maker: &str, pattern: &Pattern) -> Option<&'static str> {
                 .any(|name| is(&name.trim_end_matches(".*")));
             (sent, "GitHub has no webhook of this name")
         }
+        "gitlab" => (
+            !start.contains(|c: char| c == ' ' || c.is_ascii_uppercase()),
+            "GitLab's are object_kind and action, as merge_request.open",
+        ),
         "linear" => (
             start.starts_with(|c: char| c.is_ascii_uppercase()) || open && start.is_empty(),
             "Linear's begin with a capital, as Issue.create",
