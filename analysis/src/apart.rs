@@ -109,10 +109,9 @@ impl Place {
         let Some(job) = next.filter(|job| job.source.len() <= AHEAD && self.reading.is_some()) else {
             return;
         };
-        if let Some(process) = &mut self.process
-            && process.ask(job, &Until::new(job, cancel)).is_err()
-        {
-            self.process = None;
+        if let Some(process) = &mut self.process {
+            // One that has ended may have answered before.
+            process.broken = process.ask(job, &Until::new(job, cancel)).is_err();
         }
     }
 
@@ -157,7 +156,7 @@ impl Place {
         match process.answer(until) {
             Ok(told) => {
                 process.worn = true;
-                self.process = told.goes_on.then_some(process);
+                self.process = (told.goes_on && !process.broken).then_some(process);
                 Ok(told)
             }
             Err(ended) => Err(process.cause(&ended)),
@@ -198,6 +197,8 @@ struct Process {
     asked: u32,
     /// Whether it has read a file.
     worn: bool,
+    /// Whether it has not taken what was sent.
+    broken: bool,
 }
 
 impl Process {
@@ -221,6 +222,7 @@ impl Process {
             stream,
             asked: 0,
             worn: false,
+            broken: false,
         })
     }
 

@@ -13,10 +13,18 @@ struct Byte {
     /// Whether it goes on with a word. Beyond ASCII there are letters, spaces and a mark at the beginning of files: a word may
     /// begin and end there, which tells of one too many at worst.
     goes_on: bool,
-    /// Whether a word begins with it. Python reads `1if` as two.
-    begins: bool,
+    digit: bool,
     /// Whether one of those that are looked for begins with it.
     first: bool,
+}
+
+/// What a byte follows on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Inside {
+    Nothing,
+    Word,
+    /// In which a word may begin anywhere: Python reads `1e5if` as two.
+    Number,
 }
 
 impl Words {
@@ -24,7 +32,7 @@ impl Words {
         let mut bytes = [Byte::default(); 256];
         for (byte, is) in (0..=u8::MAX).zip(&mut bytes) {
             is.goes_on = byte.is_ascii_alphanumeric() || byte == b'_';
-            is.begins = is.goes_on && !byte.is_ascii_digit();
+            is.digit = byte.is_ascii_digit();
         }
         let mut by_first = vec![Vec::new(); 256];
         for word in words {
@@ -38,13 +46,18 @@ impl Words {
     /// Where they begin, in order. A word stands alone, a sign anywhere; of what stands in strings and comments it is told
     /// too.
     pub(crate) fn find(&self, source: &[u8]) -> Vec<u32> {
-        let (mut found, mut inside) = (Vec::new(), false);
+        let (mut found, mut inside) = (Vec::new(), Inside::Nothing);
         for (at, byte) in source.iter().enumerate() {
-            let byte = self.bytes[usize::from(*byte)];
-            if byte.first && !(inside && byte.goes_on) && self.is_one(&source[at..]) {
+            let is = self.bytes[usize::from(*byte)];
+            if is.first && !(inside == Inside::Word && is.goes_on) && self.is_one(&source[at..]) {
                 found.push(at as u32);
             }
-            inside = if inside { byte.goes_on } else { byte.begins };
+            inside = match inside {
+                Inside::Number if is.goes_on || *byte == b'.' => Inside::Number,
+                Inside::Nothing if is.digit => Inside::Number,
+                _ if is.goes_on => Inside::Word,
+                _ => Inside::Nothing,
+            };
         }
         found
     }
@@ -110,6 +123,7 @@ mod tests {
         assert_eq!(words.find("\u{feff}for(".as_bytes()), [3]);
         assert_eq!(words.find(b"for"), [0]);
         assert_eq!(words.find(b"1if x1if &"), [1]);
+        assert_eq!(words.find(b"1e5if 1.e5if 0xfor 1_0if x.if"), [3, 10, 15, 22, 27]);
     }
 
     #[test]

@@ -77,10 +77,11 @@ impl PostgresIndex {
             AND (finished_at IS NULL OR EXISTS (SELECT FROM analysis.runs AS new
                 WHERE new.source = old.source AND (new.finished_at, new.id) > (old.finished_at, old.id)))
             LIMIT $2)";
+        // What an analysis is just about to need is locked by it.
         const FACTS: &str = "DELETE FROM analysis.facts WHERE id IN (
             SELECT id FROM analysis.facts AS old WHERE kept_at < now() - $1 * interval '1 second'
             AND NOT EXISTS (SELECT FROM analysis.files WHERE facts = old.id)
-            LIMIT $2)";
+            LIMIT $2 FOR UPDATE SKIP LOCKED)";
         Ok(Pruned {
             runs: self.remove(RUNS, age, RUNS_AT_ONCE).await?,
             facts: self.remove(FACTS, age, FACTS_AT_ONCE).await?,

@@ -16,7 +16,8 @@ pub(crate) static RULES: Rules = Rules {
         ("method_declaration", Meaning::Symbol(Kind::Method)),
         ("constructor_declaration", Meaning::Symbol(Kind::Method)),
         ("compact_constructor_declaration", Meaning::Symbol(Kind::Method)),
-        // Abstract methods have no braces.
+        // Abstract methods have no braces, nor have those at the top.
+        ("program", Meaning::Open),
         ("enum_body_declarations", Meaning::Open),
         ("import_declaration", Meaning::Import),
         ("if_statement", Meaning::Branch),
