@@ -1,5 +1,5 @@
 //! Where a source has words that may mean something. What has none of them is not looked at: going over the nodes of a tree
-//! costs a fifth of making it, and most of them are operands.
+//! costs a sixth of making it, and most of them are operands.
 
 /// Words and signs of a language.
 pub(crate) struct Words {
