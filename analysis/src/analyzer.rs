@@ -204,7 +204,7 @@ impl Analyzer {
                     }
                 }
                 let catalog = Arc::new(catalog);
-                let resolver = Arc::new(Resolver::new(catalog.clone(), &tree.open()));
+                let resolver = Arc::new(Resolver::new(catalog.clone(), &mut tree.open()));
                 let work = Work {
                     catalog,
                     tree,
@@ -261,7 +261,7 @@ impl Analyzer {
             work.keys(files.clone())?
         } else {
             let (work, files, cancel) = (work.clone(), files.clone(), work.cancel.clone());
-            self.pool.parse(&cancel, move || work.keys(files)).await??
+            self.pool.load(&cancel, move || work.keys(files)).await??
         };
         let asked: Vec<_> = keys
             .iter()

@@ -107,13 +107,14 @@ impl Tops {
             .for_each(|one| self.functions.add(one));
     }
 
-    fn add(&mut self, file: u32, facts: &Facts) {
+    fn add<T: AsRef<str>>(&mut self, file: u32, facts: &Facts<T>) {
         self.largest.add((u64::from(facts.lines), Reverse(file)));
         self.complex.add((u64::from(facts.complexity), Reverse(file)));
         for symbol in &facts.symbols {
             if symbol.complexity > 0 && self.functions.wants(|last| symbol.complexity >= last.0) {
-                let dot = if symbol.parent.is_empty() { "" } else { "." };
-                let name = format!("{}{dot}{}", symbol.parent, symbol.name);
+                let (parent, name) = (symbol.parent.as_ref(), symbol.name.as_ref());
+                let dot = if parent.is_empty() { "" } else { "." };
+                let name = [parent, dot, name].concat();
                 self.functions
                     .add((symbol.complexity, Reverse(file), Reverse(symbol.start), name));
             }
@@ -136,7 +137,7 @@ impl Work {
 
     /// The keys of files: of a repository's blobs by their ids, of a folder's files by their content.
     pub(crate) fn keys(&self, files: Range<u32>) -> Result<Vec<Keyed>, AnalysisError> {
-        let contents = (!self.knows_keys()).then(|| self.tree.open());
+        let mut contents = (!self.knows_keys()).then(|| self.tree.open());
         let mut at_hand = 0;
         files
             .map(|at| {
@@ -145,7 +146,7 @@ impl Work {
                 }
                 let file = &self.catalog.files[at as usize];
                 let mut source = None;
-                let key = match (&contents, file.blob) {
+                let key = match (&mut contents, file.blob) {
                     (None, Some(blob)) => Ok(Key::new(file.language, blob.as_slice())),
                     (None, None) => Err(Reason::Unreadable),
                     (Some(contents), _) => self.load(at, contents).map(|(key, content)| {
@@ -200,7 +201,7 @@ impl Work {
                 }
             };
             // What does not decode was kept by somebody else's mistake: it is read again.
-            if let Some(facts) = found.as_ref().and_then(|bytes| Facts::decode(bytes).ok()) {
+            if let Some(facts) = found.as_ref().and_then(|bytes| Facts::<&str>::decode(bytes).ok()) {
                 outcome.reused += 1;
                 self.bytes.fetch_add(facts.bytes, Ordering::Relaxed);
                 self.note(at, key, &facts, &mut outcome);
@@ -244,7 +245,7 @@ impl Work {
     }
 
     /// A file's content, and the key of that.
-    fn load(&self, at: u32, contents: &Opened) -> Result<(Key, Bytes), Reason> {
+    fn load(&self, at: u32, contents: &mut Opened) -> Result<(Key, Bytes), Reason> {
         let file = &self.catalog.files[at as usize];
         let (hash, source) = contents.load(&self.catalog, file, self.settings.file_bytes)?;
         Ok((Key::new(file.language, hash.as_bytes()), source.into()))
@@ -276,7 +277,7 @@ impl Work {
         Ok(())
     }
 
-    fn note(&self, at: u32, key: Key, facts: &Facts, outcome: &mut Outcome) {
+    fn note<T: AsRef<str>>(&self, at: u32, key: Key, facts: &Facts<T>, outcome: &mut Outcome) {
         let language = self.catalog.files[at as usize].language;
         let functions = facts
             .symbols
@@ -298,8 +299,9 @@ impl Work {
         outcome.tops.add(at, facts);
         let from = self.resolver.node(at);
         let first = outcome.edges.len();
-        for import in &facts.imports {
-            match self.resolver.resolve(at, import) {
+        let targets = self.resolver.resolve(at, &facts.imports);
+        for (import, target) in facts.imports.iter().zip(targets) {
+            match target {
                 Target::File(file) => {
                     outcome.imports[0] += 1;
                     let to = self.resolver.node(file);

@@ -301,17 +301,17 @@ impl Catalog {
         path
     }
 
-    pub(crate) fn path_of(&self, file: &File) -> Vec<u8> {
-        self.join(file.dir, self.text(file.name))
-    }
-
     /// A file's path.
     pub(crate) fn path(&self, file: u32) -> Vec<u8> {
-        self.path_of(&self.files[file as usize])
+        self.join(self.files[file as usize].dir, self.file_name(file))
+    }
+
+    pub(crate) fn name_of(&self, file: &File) -> &[u8] {
+        self.text(file.name)
     }
 
     /// A file's name.
     pub(crate) fn file_name(&self, file: u32) -> &[u8] {
-        self.text(self.files[file as usize].name)
+        self.name_of(&self.files[file as usize])
     }
 }

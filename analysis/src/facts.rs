@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::language::Language;
 
 /// Raised whenever the same content would give other facts, so that facts kept before are not taken.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// Most symbols kept of a file; more are counted in [`Facts::dropped`].
 pub const MAX_SYMBOLS: usize = 20_000;
 /// Most imports kept of a file; more are counted in [`Facts::dropped`].
@@ -83,9 +83,9 @@ impl Kind {
 
 /// Something with a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Symbol {
+pub struct Symbol<T = String> {
     /// Its name.
-    pub name: String,
+    pub name: T,
     /// What it is.
     pub kind: Kind,
     /// Its first line; lines count from 1.
@@ -93,7 +93,7 @@ pub struct Symbol {
     /// Its last line.
     pub end: u32,
     /// The names it stands in, outermost first, joined by `.`; empty at the top of a file.
-    pub parent: String,
+    pub parent: T,
     /// Cyclomatic complexity of a function, at least 1; 0 for what has no body.
     pub complexity: u32,
 }
@@ -115,19 +115,29 @@ pub enum Form {
 }
 
 /// An import as it is written.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Import {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Import<T = String> {
     /// What is imported, in the language's own spelling, e.g. `crate::a::B`, `..pkg.mod`, `./x.js`, `stdio.h`.
-    pub path: String,
+    pub path: T,
     /// How it is written.
     pub form: Form,
     /// Its line.
     pub line: u32,
 }
 
-/// What is known of one file's content.
+impl<T: AsRef<str>> Import<T> {
+    pub(crate) fn borrowed(&self) -> Import<&str> {
+        Import {
+            path: self.path.as_ref(),
+            form: self.form,
+            line: self.line,
+        }
+    }
+}
+
+/// What is known of one file's content. Its texts may be those of the bytes it was [decoded](Facts::decode) from.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Facts {
+pub struct Facts<T = String> {
     /// Bytes.
     pub bytes: u64,
     /// Lines, counting a last one without a line feed.
@@ -141,9 +151,9 @@ pub struct Facts {
     /// Symbols and imports over the bounds.
     pub dropped: u32,
     /// Imports, in the order of the file.
-    pub imports: Vec<Import>,
+    pub imports: Vec<Import<T>>,
     /// Symbols, in the order of the file.
-    pub symbols: Vec<Symbol>,
+    pub symbols: Vec<Symbol<T>>,
 }
 
 impl Facts {
@@ -154,12 +164,14 @@ impl Facts {
     pub fn encode(&self) -> Result<Bytes, rmp_serde::encode::Error> {
         rmp_serde::to_vec(self).map(Bytes::from)
     }
+}
 
+impl<'a, T: Deserialize<'a>> Facts<T> {
     /// What [`Facts::encode`] made.
     ///
     /// # Errors
     /// Bytes that are not facts of this version.
-    pub fn decode(bytes: &[u8]) -> Result<Self, rmp_serde::decode::Error> {
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, rmp_serde::decode::Error> {
         rmp_serde::from_slice(bytes)
     }
 }

@@ -6,11 +6,12 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat};
 use rustix::io::Errno;
 
-use crate::catalog::{Catalog, Reason, TOP};
+use crate::catalog::{self, Catalog, Reason, TOP};
 use crate::error::AnalysisError;
 
 /// Folders that hold what is installed or built, or another program's own.
@@ -52,14 +53,49 @@ fn beneath(root: &OwnedFd, path: &[u8], last: OFlags) -> Result<OwnedFd, Errno> 
     at.ok_or(Errno::INVAL)
 }
 
-/// Fills `buffer` with a file's content.
-pub(crate) fn load(root: &OwnedFd, path: &[u8], limit: usize, buffer: &mut Vec<u8>) -> Result<(), Reason> {
-    // Opening a pipe must not wait for its other end.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = File::from(beneath(root, path, flags).map_err(|e| match e {
-        Errno::LOOP => Reason::Link,
-        _ => Reason::Unreadable,
-    })?);
+/// Reads files one after the other.
+pub(crate) struct Files {
+    root: Arc<OwnedFd>,
+    /// The folder of the last: the next is mostly in the same.
+    last: Option<(u32, OwnedFd)>,
+}
+
+impl Files {
+    pub(crate) fn new(root: Arc<OwnedFd>) -> Self {
+        Self { root, last: None }
+    }
+
+    /// Fills `buffer` with a file's content.
+    pub(crate) fn load(
+        &mut self,
+        catalog: &Catalog,
+        file: &catalog::File,
+        limit: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), Reason> {
+        let opened = self.open(catalog, file).map_err(|e| match e {
+            Errno::LOOP => Reason::Link,
+            _ => Reason::Unreadable,
+        })?;
+        read(opened, limit, buffer)
+    }
+
+    fn open(&mut self, catalog: &Catalog, file: &catalog::File) -> Result<File, Errno> {
+        // Opening a pipe must not wait for its other end.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let from = match &mut self.last {
+            _ if file.dir == TOP => &*self.root,
+            Some((dir, folder)) if *dir == file.dir => folder,
+            last => {
+                let folder = beneath(&self.root, &catalog.dir_path(file.dir), folder_flags())?;
+                &last.insert((file.dir, folder)).1
+            }
+        };
+        beneath(from, catalog.name_of(file), flags).map(File::from)
+    }
+}
+
+fn read(file: File, limit: usize, buffer: &mut Vec<u8>) -> Result<(), Reason> {
     let meta = file.metadata().map_err(|_| Reason::Unreadable)?;
     if !meta.is_file() {
         return Err(Reason::NotAFile);

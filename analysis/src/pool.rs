@@ -1,4 +1,4 @@
-//! Threads for what would hold up the async ones: so many that parse, so many that fetch.
+//! Threads for what would hold up the async ones: so many that parse, so many that load, so many that fetch.
 
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ const FETCHES: usize = 4;
 #[derive(Debug)]
 pub(crate) struct Pool {
     parse: Arc<Semaphore>,
+    load: Arc<Semaphore>,
     fetch: Arc<Semaphore>,
 }
 
@@ -21,6 +22,7 @@ impl Pool {
     pub(crate) fn new(threads: usize) -> Self {
         Self {
             parse: Arc::new(Semaphore::new(threads.max(1))),
+            load: Arc::new(Semaphore::new(threads.max(1))),
             fetch: Arc::new(Semaphore::new(FETCHES)),
         }
     }
@@ -32,6 +34,15 @@ impl Pool {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, AnalysisError> {
         run(&self.parse, cancel, work).await
+    }
+
+    /// Runs work that makes ready what is parsed next.
+    pub(crate) async fn load<T: Send + 'static>(
+        &self,
+        cancel: &CancellationToken,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, AnalysisError> {
+        run(&self.load, cancel, work).await
     }
 
     /// Runs work that waits for a server.

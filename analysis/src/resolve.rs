@@ -60,7 +60,7 @@ pub(crate) struct Resolver {
 }
 
 impl Resolver {
-    pub(crate) fn new(catalog: Arc<Catalog>, contents: &Opened) -> Self {
+    pub(crate) fn new(catalog: Arc<Catalog>, contents: &mut Opened) -> Self {
         let mut this = Self {
             hasher: RandomState::new(),
             by_path: HashMap::with_capacity(catalog.files.len()),
@@ -112,7 +112,7 @@ impl Resolver {
         this
     }
 
-    fn manifests(&mut self, contents: &Opened) {
+    fn manifests(&mut self, contents: &mut Opened) {
         let catalog = self.catalog.clone();
         for (kind, file) in &catalog.manifests {
             let Ok((_, content)) = contents.load(&catalog, file, MAX_MANIFEST) else {
@@ -152,20 +152,29 @@ impl Resolver {
         }
     }
 
-    /// What `import` in `file` means.
-    pub(crate) fn resolve(&self, file: u32, import: &Import) -> Target {
+    /// What each of the imports of a file means.
+    pub(crate) fn resolve<T: AsRef<str>>(&self, file: u32, imports: &[Import<T>]) -> Vec<Target> {
+        if imports.is_empty() {
+            return Vec::new();
+        }
         let Ok(path) = String::from_utf8(self.catalog.path(file)) else {
-            return Target::Unknown;
+            return vec![Target::Unknown; imports.len()];
         };
+        let imports = imports.iter().map(Import::borrowed);
         match self.catalog.files[file as usize].language {
-            Language::Rust => rust::resolve(self, &path, import),
-            Language::Python => python::resolve(self, &path, import),
-            Language::JavaScript | Language::TypeScript | Language::Tsx => {
-                javascript::resolve(self, &path, import)
+            Language::Rust => {
+                let here = rust::place(self, &path);
+                imports.map(|import| rust::resolve(self, &here, import)).collect()
             }
-            Language::Go => go::resolve(self, import),
-            Language::Java => java::resolve(self, &path, import),
-            Language::C => c::resolve(self, &path, import),
+            Language::Python => imports
+                .map(|import| python::resolve(self, &path, import))
+                .collect(),
+            Language::JavaScript | Language::TypeScript | Language::Tsx => imports
+                .map(|import| javascript::resolve(self, &path, import))
+                .collect(),
+            Language::Go => imports.map(|import| go::resolve(self, import)).collect(),
+            Language::Java => imports.map(|import| java::resolve(self, &path, import)).collect(),
+            Language::C => imports.map(|import| c::resolve(self, &path, import)).collect(),
         }
     }
 
@@ -182,7 +191,13 @@ impl Resolver {
 
     /// The first of `base` followed by one of `ends` that is a file.
     fn find_any(&self, base: &str, ends: &[&str]) -> Option<u32> {
-        ends.iter().find_map(|end| self.find(&join(base, end)))
+        let longest = ends.iter().map(|end| end.len()).max().unwrap_or_default();
+        let mut path = String::with_capacity(base.len() + 1 + longest);
+        ends.iter().find_map(|end| {
+            path.clear();
+            join_into(&mut path, base, end);
+            self.find(&path)
+        })
     }
 
     /// The file whose path ends with `tail`, of several the one nearest to `from`.
@@ -218,12 +233,17 @@ fn folder(path: &str) -> &str {
 
 /// A path in a folder. An `end` that begins with a dot belongs to the name before it.
 fn join(base: &str, end: &str) -> String {
-    match (base, end) {
-        ("", end) => end.into(),
-        (base, "") => base.into(),
-        (base, end) if end.starts_with('.') => format!("{base}{end}"),
-        (base, end) => format!("{base}/{end}"),
+    let mut path = String::with_capacity(base.len() + 1 + end.len());
+    join_into(&mut path, base, end);
+    path
+}
+
+fn join_into(path: &mut String, base: &str, end: &str) {
+    path.push_str(base);
+    if !(base.is_empty() || end.is_empty() || end.starts_with('.')) {
+        path.push('/');
     }
+    path.push_str(end);
 }
 
 /// `path` seen from a folder, without `.` and `..`; `None` if it leads out of the repository.

@@ -19,7 +19,7 @@ pub(crate) enum Tree {
 /// The same, for one thread.
 pub(crate) enum Opened {
     Repository(Box<gix::Repository>),
-    Folder(Arc<OwnedFd>),
+    Folder(folder::Files),
 }
 
 /// The hash of content, under which its facts are kept.
@@ -42,7 +42,7 @@ impl Tree {
     pub(crate) fn open(&self) -> Opened {
         match self {
             Self::Repository(repository) => Opened::Repository(Box::new(repository.to_thread_local())),
-            Self::Folder(root) => Opened::Folder(root.clone()),
+            Self::Folder(root) => Opened::Folder(folder::Files::new(root.clone())),
         }
     }
 }
@@ -51,7 +51,7 @@ impl Opened {
     /// The file's content and its hash, computed from that very content: what a repository calls it is not believed,
     /// because others will find the facts under it.
     pub(crate) fn load(
-        &self,
+        &mut self,
         catalog: &Catalog,
         file: &File,
         limit: usize,
@@ -66,8 +66,8 @@ impl Opened {
                     _ => return Err(Reason::Unreadable),
                 }
             }
-            (Self::Folder(root), _) => {
-                folder::load(root, &catalog.path_of(file), limit, &mut content)?;
+            (Self::Folder(files), _) => {
+                files.load(catalog, file, limit, &mut content)?;
                 Hash::Content(Sha256::digest(&content).into())
             }
             (Self::Repository(_), None) => return Err(Reason::Unreadable),

@@ -5,8 +5,8 @@
 use super::{Resolver, Target, folder, normal};
 use crate::facts::{Form, Import};
 
-pub(super) fn resolve(resolver: &Resolver, path: &str, import: &Import) -> Target {
-    let beside = normal(folder(path), &import.path).and_then(|at| resolver.find(&at));
+pub(super) fn resolve(resolver: &Resolver, path: &str, import: Import<&str>) -> Target {
+    let beside = normal(folder(path), import.path).and_then(|at| resolver.find(&at));
     // `../x.h` is only ever beside.
     let tail = import.path.trim_start_matches("./");
     let anywhere = || {

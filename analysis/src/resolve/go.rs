@@ -14,7 +14,7 @@ pub(super) fn module(manifest: &str) -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
-pub(super) fn resolve(resolver: &Resolver, import: &Import) -> Target {
+pub(super) fn resolve(resolver: &Resolver, import: Import<&str>) -> Target {
     for (module, folder) in &resolver.modules {
         let Some(rest) = import.path.strip_prefix(module.as_str()) else {
             continue;

@@ -5,7 +5,7 @@
 use super::{Resolver, Target};
 use crate::facts::{Form, Import};
 
-pub(super) fn resolve(resolver: &Resolver, path: &str, import: &Import) -> Target {
+pub(super) fn resolve(resolver: &Resolver, path: &str, import: Import<&str>) -> Target {
     let names: Vec<&str> = import.path.split('.').collect();
     let most = match import.form {
         Form::Member => names.len().saturating_sub(1),

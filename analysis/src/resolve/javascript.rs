@@ -35,7 +35,7 @@ pub(super) fn package_name(manifest: &str) -> Option<String> {
     manifest.get("name")?.as_str().map(str::to_owned)
 }
 
-pub(super) fn resolve(resolver: &Resolver, path: &str, import: &Import) -> Target {
+pub(super) fn resolve(resolver: &Resolver, path: &str, import: Import<&str>) -> Target {
     let wanted = import.path.split(['?', '#']).next().unwrap_or_default();
     if wanted.starts_with('.') {
         let Some(at) = normal(folder(path), wanted) else {

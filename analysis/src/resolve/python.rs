@@ -7,7 +7,7 @@ use crate::facts::{Form, Import};
 
 const ENDS: [&str; 4] = [".py", "__init__.py", ".pyi", "__init__.pyi"];
 
-pub(super) fn resolve(resolver: &Resolver, path: &str, import: &Import) -> Target {
+pub(super) fn resolve(resolver: &Resolver, path: &str, import: Import<&str>) -> Target {
     let rest = import.path.trim_start_matches('.');
     let dots = import.path.len() - rest.len();
     let names: Vec<&str> = rest.split('.').filter(|name| !name.is_empty()).collect();

@@ -24,7 +24,7 @@ pub(super) fn crate_name(manifest: &str) -> Option<String> {
 }
 
 /// Where a file stands in its crate.
-struct Place<'a> {
+pub(super) struct Place<'a> {
     /// The folder of the crate's root module.
     base: String,
     /// The file of the root module, if it is not `lib.rs` or `main.rs`.
@@ -35,7 +35,7 @@ struct Place<'a> {
     children: String,
 }
 
-fn place<'a>(resolver: &Resolver, path: &'a str) -> Place<'a> {
+pub(super) fn place<'a>(resolver: &Resolver, path: &'a str) -> Place<'a> {
     let mut crate_folder = folder(path);
     while !resolver.crates.contains_key(crate_folder) && !crate_folder.is_empty() {
         crate_folder = folder(crate_folder);
@@ -75,11 +75,13 @@ fn place<'a>(resolver: &Resolver, path: &'a str) -> Place<'a> {
 
 /// The file of the module that the longest beginning of `names` means.
 fn descend(resolver: &Resolver, base: &str, root: Option<&str>, names: &[&str]) -> Option<u32> {
-    for length in (1..=names.len().min(32)).rev() {
-        let module = join(base, &names[..length].join("/"));
+    let names = &names[..names.len().min(32)];
+    let mut module = join(base, &names.join("/"));
+    for name in names.iter().rev() {
         if let Some(file) = resolver.find_any(&module, &[".rs", "mod.rs"]) {
             return Some(file);
         }
+        module.truncate((module.len() - name.len()).saturating_sub(1));
     }
     match root {
         Some(root) => resolver.find(root),
@@ -87,8 +89,7 @@ fn descend(resolver: &Resolver, base: &str, root: Option<&str>, names: &[&str]) 
     }
 }
 
-pub(super) fn resolve(resolver: &Resolver, path: &str, import: &Import) -> Target {
-    let here = place(resolver, path);
+pub(super) fn resolve(resolver: &Resolver, here: &Place<'_>, import: Import<&str>) -> Target {
     if import.form == Form::Child {
         let child = join(&here.children, import.path.trim_start_matches("r#"));
         return Target::or_unknown(resolver.find_any(&child, &[".rs", "mod.rs"]));

@@ -19,7 +19,7 @@ fn read(language: Language, source: &str) -> Facts {
             &CancellationToken::new(),
         )
         .unwrap();
-    assert_eq!(Facts::decode(&facts.encode().unwrap()).unwrap(), facts);
+    assert_eq!(Facts::<String>::decode(&facts.encode().unwrap()).unwrap(), facts);
     facts
 }
 
