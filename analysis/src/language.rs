@@ -78,8 +78,20 @@ pub(crate) struct Rules {
     pub(crate) owner: fn(Node<'_>, &[u8]) -> Option<String>,
     /// Decides what a node with [`Meaning::Ask`] means.
     pub(crate) ask: fn(Node<'_>, &[u8], &Fields) -> Meaning,
+    /// Leaves out what means nothing, if that can be told without parsing.
+    pub(crate) elide: Option<Elide>,
     /// Adds the imports of an import node.
     pub(crate) imports: fn(Node<'_>, &[u8], &mut Imports),
+}
+
+/// Leaves out what means nothing, by the words that may mean something.
+pub(crate) type Elide = fn(&[u8], &Words) -> Option<Elided>;
+
+/// A source without what means nothing in it. What is left means the same and stands in the same lines.
+pub(crate) struct Elided {
+    pub(crate) text: Vec<u8>,
+    /// Where comments are in the source: ranges of bytes, in order.
+    pub(crate) comments: Vec<(usize, usize)>,
 }
 
 /// The numbers of fields that are looked at often: by name a field is searched for among all of them.

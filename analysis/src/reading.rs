@@ -90,10 +90,21 @@ impl Reader {
             cancel,
         };
         let grammar = language.grammar();
-        let tree = self.parse(language, grammar, source, &until)?;
-        let mut walk = Walk::new(grammar, source, tree.root_node().has_error());
+        let elided = grammar
+            .rules
+            .elide
+            .and_then(|elide| elide(source, &grammar.words));
+        let mut text = elided.as_ref().map_or(source, |elided| &elided.text);
+        let mut tree = self.parse(language, grammar, text, &until)?;
+        if elided.is_some() && tree.root_node().has_error() {
+            // Errors are told as they are in the whole of it.
+            drop(tree);
+            text = source;
+            tree = self.parse(language, grammar, text, &until)?;
+        }
+        let mut walk = Walk::new(grammar, text, tree.root_node().has_error());
         walk.run(&tree, &until)?;
-        Ok(walk.facts())
+        Ok(walk.facts(source, elided.as_ref().map(|elided| elided.comments.as_slice())))
     }
 
     fn parse(
@@ -370,14 +381,15 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn facts(self) -> Facts {
+    /// `comments`: where they are in the source, if that is known without the tree.
+    fn facts(self, source: &[u8], comments: Option<&[(usize, usize)]>) -> Facts {
         let functions: u32 = self
             .symbols
             .iter()
             .fold(0, |sum, symbol| sum.saturating_add(symbol.complexity));
-        let (lines, code_lines) = count_lines(self.source, &self.comments);
+        let (lines, code_lines) = count_lines(source, comments.unwrap_or(&self.comments));
         Facts {
-            bytes: self.source.len() as u64,
+            bytes: source.len() as u64,
             lines,
             code_lines,
             complexity: functions.saturating_add(self.outside),

@@ -34,6 +34,7 @@ pub(crate) static RULES: Rules = Rules {
     name,
     ask,
     owner: nobody,
+    elide: None,
     imports,
 };
 

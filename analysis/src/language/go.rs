@@ -43,6 +43,7 @@ pub(crate) static RULES: Rules = Rules {
     name: named,
     ask,
     owner: receiver,
+    elide: None,
     imports,
 };
 

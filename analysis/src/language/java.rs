@@ -58,6 +58,7 @@ pub(crate) static RULES: Rules = Rules {
         _ => Meaning::Branch,
     },
     owner: nobody,
+    elide: None,
     imports,
 };
 

@@ -80,6 +80,7 @@ pub(crate) static JAVASCRIPT: Rules = Rules {
     name: named,
     ask,
     owner: nobody,
+    elide: None,
     imports,
 };
 
@@ -90,6 +91,7 @@ pub(crate) static TYPESCRIPT: Rules = Rules {
     name: |node, source| named(node, source).map(|name| unquoted(&name).to_owned()),
     ask,
     owner: nobody,
+    elide: None,
     imports,
 };
 
@@ -100,6 +102,7 @@ pub(crate) static TSX: Rules = Rules {
     name: |node, source| named(node, source).map(|name| unquoted(&name).to_owned()),
     ask,
     owner: nobody,
+    elide: None,
     imports,
 };
 

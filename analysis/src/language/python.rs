@@ -34,6 +34,7 @@ pub(crate) static RULES: Rules = Rules {
     },
     ask: nothing,
     owner: nobody,
+    elide: None,
     imports,
 };
 

@@ -1,5 +1,8 @@
 //! Rust.
 
+mod elide;
+mod hollow;
+
 use tree_sitter::Node;
 
 use super::{Fields, Imports, Meaning, Rules, field, named, nobody, text};
@@ -92,6 +95,7 @@ pub(crate) static RULES: Rules = Rules {
     name,
     ask,
     owner: nobody,
+    elide: Some(elide::elide),
     imports,
 };
 

@@ -1,4 +1,4 @@
-//! Nodes without words, beside a walk over everything.
+//! What is left out or not entered, beside a walk over everything.
 
 #![allow(clippy::unwrap_used, reason = "tests panic on failure")]
 
@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
+use tree_sitter::Tree;
 
 use super::{Reader, Until, Walk};
-use crate::language::Language;
+use crate::language::{Grammar, Language, Meaning};
 use crate::words::Marks;
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
@@ -26,6 +27,25 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// All comments, also those in what is not entered.
+fn comments(grammar: &Grammar, tree: &Tree) -> Vec<(usize, usize)> {
+    let (mut found, mut cursor) = (Vec::new(), tree.walk());
+    loop {
+        let node = cursor.node();
+        let meaning = grammar.meanings.get(usize::from(node.kind_id()));
+        if meaning == Some(&Meaning::Comment) {
+            found.push((node.start_byte(), node.end_byte()));
+        } else if cursor.goto_first_child() {
+            continue;
+        }
+        while !cursor.goto_next_sibling() {
+            if !cursor.goto_parent() {
+                return found;
+            }
+        }
+    }
+}
+
 /// Files of each language that are read of what lies here: this project and the packages that its tests use.
 const MOST: usize = 300;
 
@@ -36,6 +56,34 @@ const ODD: &[(Language, &str)] = &[
         "x = 1_000if a else 1e5if b else 1.e5if c else 1jif d else 0xfor e",
     ),
     (Language::Java, "void f();"),
+    (Language::Rust, "#!/bin/'sh \"\nfn a() {} // b"),
+    (
+        Language::Rust,
+        "#![a(b = \"]\")]\n#[c(']', '\\'', '\\u{5d}')]fn/*/*\n*/*/d<'a>(e: &'a str) {}",
+    ),
+    (
+        Language::Rust,
+        "fn a() { if!(b && c) { return!(d || e) } else { f!(\"(\" && ')') } }",
+    ),
+    (
+        Language::Rust,
+        "fn a() { x(r\"\\\", br##\"\"#\"##, r#type, c\"\\\"\", b'\"', '\"'); if a && b {} }",
+    ),
+    (
+        Language::Rust,
+        "macro_rules ! a { (/* b */) => { fn } } mod c { d ! { if ( } } fn e() { 'f: loop {} }",
+    ),
+    (
+        Language::Rust,
+        "fn a() { b!(c)\n? ; d![\n// e\n] }\nfn f() { /* not closed",
+    ),
+    (Language::Rust, "fn a() { b!(c] } fn d() { if e {} }"),
+    (Language::Rust, "fn a() { b!(c"),
+    (Language::Rust, "fn a() { let b = 'c; let d = '"),
+    (
+        Language::Rust,
+        "fn \u{e4}b() { \u{e4}!(\u{1f600} '\u{1f600}' if) } // \u{1f600}",
+    ),
     (Language::Java, "enum E { A; abstract int f(); }"),
     (
         Language::Go,
@@ -61,21 +109,37 @@ fn nodes_without_words_mean_nothing() {
         deadline: Instant::now() + Duration::from_secs(3600),
         cancel: &cancel,
     };
-    let mut compare = |language: Language, source: &[u8]| {
+    let mut compare = |language: Language, source: &[u8], name: &str| {
         let grammar = language.grammar();
         let tree = reader.parse(language, grammar, source, &until).unwrap();
-        let facts = |everywhere| {
-            let mut walk = Walk::new(grammar, source, tree.root_node().has_error());
+        let erroneous = tree.root_node().has_error();
+        let facts = |everywhere, comments: Option<&[_]>| {
+            let mut walk = Walk::new(grammar, source, erroneous);
             if everywhere {
                 walk.marks = Marks::everywhere(source);
             }
             walk.run(&tree, &until).unwrap();
-            walk.facts()
+            walk.facts(source, comments)
         };
-        assert_eq!(facts(false), facts(true), "{}", String::from_utf8_lossy(source));
+        assert_eq!(facts(false, None), facts(true, None), "{name}");
+        if grammar.rules.elide.is_some() {
+            let mut read = reader
+                .read(language, source, Duration::from_secs(60), &cancel)
+                .unwrap();
+            let whole = facts(true, Some(&comments(grammar, &tree)));
+            if erroneous && read.errors == 0 {
+                // They are in what was left out, and may have spoilt what is around it.
+                return;
+            }
+            if erroneous {
+                // What is a comment there is a guess.
+                read.code_lines = whole.code_lines;
+            }
+            assert_eq!(read, whole, "{name}");
+        }
     };
     for (language, source) in ODD {
-        compare(*language, source.as_bytes());
+        compare(*language, source.as_bytes(), source);
     }
     for path in found {
         let Some(language) = Language::of(path.as_os_str().as_encoded_bytes()) else {
@@ -86,7 +150,7 @@ fn nodes_without_words_mean_nothing() {
             continue;
         }
         *count += 1;
-        compare(language, &fs::read(&path).unwrap());
+        compare(language, &fs::read(&path).unwrap(), &path.to_string_lossy());
     }
     assert!(read.contains_key(&Language::Rust) || named.is_some(), "{read:?}");
 }
