@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 use serde::{Deserialize, Serialize};
 use tree_sitter::Node;
 
+use crate::elide::Elided;
 use crate::facts::{Form, Import, Kind, MAX_IMPORTS, MAX_NAME, MAX_TEXT, bounded};
 use crate::words::Words;
 
@@ -73,25 +74,42 @@ pub(crate) struct Rules {
     /// [open](Meaning::Open) one.
     pub(crate) words: &'static [&'static str],
     /// The name of what a symbol or scope node names; `None` if it has none, and then it is no symbol.
-    pub(crate) name: fn(Node<'_>, &[u8]) -> Option<String>,
+    pub(crate) name: fn(Node<'_>, &Source<'_>) -> Option<String>,
     /// The type that a method written outside of it belongs to.
-    pub(crate) owner: fn(Node<'_>, &[u8]) -> Option<String>,
+    pub(crate) owner: fn(Node<'_>, &Source<'_>) -> Option<String>,
     /// Decides what a node with [`Meaning::Ask`] means.
-    pub(crate) ask: fn(Node<'_>, &[u8], &Fields) -> Meaning,
+    pub(crate) ask: fn(Node<'_>, &Source<'_>, &Fields) -> Meaning,
     /// Leaves out what means nothing, if that can be told without parsing.
     pub(crate) elide: Option<Elide>,
     /// Adds the imports of an import node.
-    pub(crate) imports: fn(Node<'_>, &[u8], &mut Imports),
+    pub(crate) imports: fn(Node<'_>, &Source<'_>, &mut Imports),
 }
 
 /// Leaves out what means nothing, by the words that may mean something.
 pub(crate) type Elide = fn(&[u8], &Words) -> Option<Elided>;
 
-/// A source without what means nothing in it. What is left means the same and stands in the same lines.
-pub(crate) struct Elided {
-    pub(crate) text: Vec<u8>,
-    /// Where comments are in the source: ranges of bytes, in order.
-    pub(crate) comments: Vec<(usize, usize)>,
+/// A source whose nodes were parsed from it, or from what was left of it.
+pub(crate) struct Source<'a> {
+    pub(crate) whole: &'a [u8],
+    pub(crate) left: Option<&'a Elided>,
+}
+
+impl<'a> Source<'a> {
+    /// What was parsed.
+    pub(crate) fn parsed(&self) -> &'a [u8] {
+        self.left.map_or(self.whole, |left| &left.text)
+    }
+
+    /// A node's text, as it is in the whole.
+    pub(crate) fn of(&self, node: Node<'_>) -> &'a [u8] {
+        let mut range = node.byte_range();
+        if let Some(left) = self.left
+            && !range.is_empty()
+        {
+            range = left.origin(range.start)..left.origin(range.end - 1) + 1;
+        }
+        self.whole.get(range).unwrap_or_default()
+    }
 }
 
 /// The numbers of fields that are looked at often: by name a field is searched for among all of them.
@@ -257,8 +275,8 @@ pub(crate) fn line(row: usize) -> u32 {
 }
 
 /// A node's text, without white space at its ends; what is not UTF-8 is replaced.
-pub(crate) fn text(node: Node<'_>, source: &[u8]) -> String {
-    let bytes = source.get(node.byte_range()).unwrap_or_default();
+pub(crate) fn text(node: Node<'_>, source: &Source<'_>) -> String {
+    let bytes = source.of(node);
     let cut = &bytes[..bytes.len().min(MAX_NAME * 4)];
     let text = String::from_utf8_lossy(cut);
     // Databases take no zero byte in a text.
@@ -266,23 +284,23 @@ pub(crate) fn text(node: Node<'_>, source: &[u8]) -> String {
 }
 
 /// The text of the child in the field `name`.
-pub(crate) fn field(node: Node<'_>, name: &str, source: &[u8]) -> Option<String> {
+pub(crate) fn field(node: Node<'_>, name: &str, source: &Source<'_>) -> Option<String> {
     let text = text(node.child_by_field_name(name)?, source);
     (!text.is_empty()).then_some(text)
 }
 
 /// The name in the field `name`: where most grammars put it.
-pub(crate) fn named(node: Node<'_>, source: &[u8]) -> Option<String> {
+pub(crate) fn named(node: Node<'_>, source: &Source<'_>) -> Option<String> {
     field(node, "name", source)
 }
 
 /// For grammars in which the kind of a node says it all.
-pub(crate) fn nothing(_: Node<'_>, _: &[u8], _: &Fields) -> Meaning {
+pub(crate) fn nothing(_: Node<'_>, _: &Source<'_>, _: &Fields) -> Meaning {
     Meaning::Nothing
 }
 
 /// For languages whose methods stand inside of their types.
-pub(crate) fn nobody(_: Node<'_>, _: &[u8]) -> Option<String> {
+pub(crate) fn nobody(_: Node<'_>, _: &Source<'_>) -> Option<String> {
     None
 }
 

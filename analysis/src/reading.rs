@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tree_sitter::{Node, ParseOptions, Parser, Tree};
 
 use crate::facts::{Facts, Kind, MAX_SYMBOLS, MAX_TEXT, Symbol};
-use crate::language::{Grammar, Imports, Language, Meaning, line};
+use crate::language::{Grammar, Imports, Language, Meaning, Source, line};
 use crate::words::Marks;
 
 /// Longest chain of parents that is kept, in bytes: a parent is repeated in each of its symbols.
@@ -94,17 +94,20 @@ impl Reader {
             .rules
             .elide
             .and_then(|elide| elide(source, &grammar.words));
-        let mut text = elided.as_ref().map_or(source, |elided| &elided.text);
-        let mut tree = self.parse(language, grammar, text, &until)?;
+        let mut source = Source {
+            whole: source,
+            left: elided.as_ref(),
+        };
+        let mut tree = self.parse(language, grammar, source.parsed(), &until)?;
         if elided.is_some() && tree.root_node().has_error() {
             // Errors are told as they are in the whole of it.
             drop(tree);
-            text = source;
-            tree = self.parse(language, grammar, text, &until)?;
+            source.left = None;
+            tree = self.parse(language, grammar, source.whole, &until)?;
         }
-        let mut walk = Walk::new(grammar, text, tree.root_node().has_error());
+        let mut walk = Walk::new(grammar, source, tree.root_node().has_error());
         walk.run(&tree, &until)?;
-        Ok(walk.facts(source, elided.as_ref().map(|elided| elided.comments.as_slice())))
+        Ok(walk.facts(elided.as_ref().map(|elided| elided.comments.as_slice())))
     }
 
     fn parse(
@@ -167,7 +170,7 @@ struct Open {
 
 struct Walk<'a> {
     grammar: &'a Grammar,
-    source: &'a [u8],
+    source: Source<'a>,
     erroneous: bool,
     marks: Marks,
     open: Vec<Open>,
@@ -182,12 +185,12 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(grammar: &'a Grammar, source: &'a [u8], erroneous: bool) -> Self {
+    fn new(grammar: &'a Grammar, source: Source<'a>, erroneous: bool) -> Self {
         Self {
             grammar,
+            marks: Marks::new(&grammar.words, source.parsed()),
             source,
             erroneous,
-            marks: Marks::new(&grammar.words, source),
             open: Vec::new(),
             path: String::new(),
             symbols: Vec::new(),
@@ -248,7 +251,7 @@ impl<'a> Walk<'a> {
         }
         let mut meaning = self.meaning(node);
         if meaning == Meaning::Ask {
-            meaning = (self.grammar.rules.ask)(node, self.source, &self.grammar.fields);
+            meaning = (self.grammar.rules.ask)(node, &self.source, &self.grammar.fields);
         }
         match meaning {
             Meaning::Nothing | Meaning::Open | Meaning::Ask => true,
@@ -259,7 +262,7 @@ impl<'a> Walk<'a> {
                 false
             }
             Meaning::Import => {
-                (self.grammar.rules.imports)(node, self.source, &mut self.imports);
+                (self.grammar.rules.imports)(node, &self.source, &mut self.imports);
                 // A call that imports may have others in it.
                 self.grammar.fields.arguments.of(node).is_some()
             }
@@ -287,7 +290,7 @@ impl<'a> Walk<'a> {
                 true
             }
             Meaning::Scope => {
-                if let Some(name) = (self.grammar.rules.name)(node, self.source) {
+                if let Some(name) = (self.grammar.rules.name)(node, &self.source) {
                     self.push(depth, &name, Role::Type, None);
                 }
                 true
@@ -300,7 +303,7 @@ impl<'a> Walk<'a> {
     }
 
     fn symbol(&mut self, node: Node<'_>, kind: Kind, depth: u32) {
-        let Some(name) = (self.grammar.rules.name)(node, self.source) else {
+        let Some(name) = (self.grammar.rules.name)(node, &self.source) else {
             return;
         };
         let in_type = self.open.last().is_some_and(|open| open.is_type);
@@ -314,7 +317,7 @@ impl<'a> Walk<'a> {
         let mut counts_in = self.open.last().and_then(|open| open.function);
         self.text = self.text.saturating_add(name.len() + self.path.len());
         if self.symbols.len() < MAX_SYMBOLS && self.text <= MAX_TEXT {
-            let owner = (self.grammar.rules.owner)(node, self.source);
+            let owner = (self.grammar.rules.owner)(node, &self.source);
             self.symbols.push(Symbol {
                 name: name.clone(),
                 kind,
@@ -382,7 +385,8 @@ impl<'a> Walk<'a> {
     }
 
     /// `comments`: where they are in the source, if that is known without the tree.
-    fn facts(self, source: &[u8], comments: Option<&[(usize, usize)]>) -> Facts {
+    fn facts(self, comments: Option<&[(usize, usize)]>) -> Facts {
+        let source = self.source.whole;
         let functions: u32 = self
             .symbols
             .iter()

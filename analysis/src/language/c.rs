@@ -2,7 +2,7 @@
 
 use tree_sitter::Node;
 
-use super::{Fields, Imports, Meaning, Rules, field, named, nobody, text, unquoted};
+use super::{Fields, Imports, Meaning, Rules, Source, field, named, nobody, text, unquoted};
 use crate::facts::{Form, Kind};
 
 pub(crate) static RULES: Rules = Rules {
@@ -38,7 +38,7 @@ pub(crate) static RULES: Rules = Rules {
     imports,
 };
 
-fn name(node: Node<'_>, source: &[u8]) -> Option<String> {
+fn name(node: Node<'_>, source: &Source<'_>) -> Option<String> {
     if let Some(name) = named(node, source) {
         return Some(name);
     }
@@ -57,7 +57,7 @@ fn name(node: Node<'_>, source: &[u8]) -> Option<String> {
     matches!(at.kind(), "identifier" | "type_identifier" | "primitive_type").then(|| text(at, source))
 }
 
-fn ask(node: Node<'_>, _: &[u8], fields: &Fields) -> Meaning {
+fn ask(node: Node<'_>, _: &Source<'_>, fields: &Fields) -> Meaning {
     let body = fields.body.of(node).is_some();
     match node.kind() {
         "struct_specifier" | "union_specifier" if body => Meaning::Symbol(Kind::Struct),
@@ -68,7 +68,7 @@ fn ask(node: Node<'_>, _: &[u8], fields: &Fields) -> Meaning {
     }
 }
 
-fn imports(node: Node<'_>, source: &[u8], out: &mut Imports) {
+fn imports(node: Node<'_>, source: &Source<'_>, out: &mut Imports) {
     let Some(path) = field(node, "path", source) else {
         return;
     };

@@ -1,8 +1,10 @@
 //! Go.
 
+mod elide;
+
 use tree_sitter::Node;
 
-use super::{Fields, Imports, Meaning, Rules, field, named, text, unquoted};
+use super::{Fields, Imports, Meaning, Rules, Source, field, named, text, unquoted};
 use crate::facts::{Form, Kind};
 
 pub(crate) static RULES: Rules = Rules {
@@ -43,11 +45,11 @@ pub(crate) static RULES: Rules = Rules {
     name: named,
     ask,
     owner: receiver,
-    elide: None,
+    elide: Some(elide::elide),
     imports,
 };
 
-fn ask(node: Node<'_>, _: &[u8], _: &Fields) -> Meaning {
+fn ask(node: Node<'_>, _: &Source<'_>, _: &Fields) -> Meaning {
     Meaning::Symbol(match node.child_by_field_name("type").map(|of| of.kind()) {
         Some("struct_type") => Kind::Struct,
         Some("interface_type") => Kind::Interface,
@@ -56,7 +58,7 @@ fn ask(node: Node<'_>, _: &[u8], _: &Fields) -> Meaning {
 }
 
 /// The type a method belongs to, e.g. `Server` of `func (s *Server[T]) Close()`.
-fn receiver(node: Node<'_>, source: &[u8]) -> Option<String> {
+fn receiver(node: Node<'_>, source: &Source<'_>) -> Option<String> {
     let list = node.child_by_field_name("receiver")?;
     let mut of = list.named_child(0)?.child_by_field_name("type")?;
     for _ in 0..4 {
@@ -69,7 +71,7 @@ fn receiver(node: Node<'_>, source: &[u8]) -> Option<String> {
     Some(text(of, source))
 }
 
-fn imports(node: Node<'_>, source: &[u8], out: &mut Imports) {
+fn imports(node: Node<'_>, source: &Source<'_>, out: &mut Imports) {
     if let Some(path) = field(node, "path", source) {
         out.add(node, unquoted(&path), Form::Path);
     }

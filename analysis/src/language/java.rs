@@ -2,7 +2,7 @@
 
 use tree_sitter::Node;
 
-use super::{Imports, Meaning, Rules, named, nobody, text};
+use super::{Imports, Meaning, Rules, Source, named, nobody, text};
 use crate::facts::{Form, Kind};
 
 pub(crate) static RULES: Rules = Rules {
@@ -53,8 +53,8 @@ pub(crate) static RULES: Rules = Rules {
         "/*",
     ],
     name: named,
-    ask: |node, source, _| match source.get(node.byte_range()) {
-        Some(label) if label.starts_with(b"default") => Meaning::Nothing,
+    ask: |node, source, _| match source.of(node) {
+        label if label.starts_with(b"default") => Meaning::Nothing,
         _ => Meaning::Branch,
     },
     owner: nobody,
@@ -62,7 +62,7 @@ pub(crate) static RULES: Rules = Rules {
     imports,
 };
 
-fn imports(node: Node<'_>, source: &[u8], out: &mut Imports) {
+fn imports(node: Node<'_>, source: &Source<'_>, out: &mut Imports) {
     let (mut path, mut form) = (String::new(), Form::Path);
     let mut cursor = node.walk();
     for child in node.children(&mut cursor) {

@@ -2,7 +2,7 @@
 
 use tree_sitter::Node;
 
-use super::{Fields, Imports, Meaning, Rules, field, named, nobody, text, unquoted};
+use super::{Fields, Imports, Meaning, Rules, Source, field, named, nobody, text, unquoted};
 use crate::facts::{Form, Kind};
 
 const MEANINGS: &[(&str, Meaning)] = &[
@@ -106,7 +106,7 @@ pub(crate) static TSX: Rules = Rules {
     imports,
 };
 
-fn ask(node: Node<'_>, source: &[u8], fields: &Fields) -> Meaning {
+fn ask(node: Node<'_>, source: &Source<'_>, fields: &Fields) -> Meaning {
     match node.kind() {
         // `const f = () => ...` names a function as a declaration does.
         "variable_declarator" => match fields.value.of(node).map(|value| value.kind()) {
@@ -123,18 +123,18 @@ fn ask(node: Node<'_>, source: &[u8], fields: &Fields) -> Meaning {
 }
 
 /// What `require("...")` or `import("...")` asks for.
-fn called(node: Node<'_>, source: &[u8]) -> Option<String> {
+fn called(node: Node<'_>, source: &Source<'_>) -> Option<String> {
     let function = node.child_by_field_name("function")?;
     let asks = match function.kind() {
         "import" => true,
-        "identifier" => source.get(function.byte_range()) == Some(b"require"),
+        "identifier" => source.of(function) == b"require",
         _ => false,
     };
     let argument = asks.then(|| node.child_by_field_name("arguments")?.named_child(0))??;
     (argument.kind() == "string").then(|| text(argument, source))
 }
 
-fn imports(node: Node<'_>, source: &[u8], out: &mut Imports) {
+fn imports(node: Node<'_>, source: &Source<'_>, out: &mut Imports) {
     let path = match node.kind() {
         "call_expression" => called(node, source),
         "import_statement" if node.child_by_field_name("source").is_none() => required(node, source),
@@ -146,7 +146,7 @@ fn imports(node: Node<'_>, source: &[u8], out: &mut Imports) {
 }
 
 /// TypeScript's `import x = require("...")`.
-fn required(node: Node<'_>, source: &[u8]) -> Option<String> {
+fn required(node: Node<'_>, source: &Source<'_>) -> Option<String> {
     let mut cursor = node.walk();
     let clause = node
         .named_children(&mut cursor)

@@ -2,7 +2,7 @@
 
 use tree_sitter::Node;
 
-use super::{Imports, Meaning, Rules, field, named, nobody, nothing, text};
+use super::{Imports, Meaning, Rules, Source, field, named, nobody, nothing, text};
 use crate::facts::{Form, Kind};
 
 pub(crate) static RULES: Rules = Rules {
@@ -38,7 +38,7 @@ pub(crate) static RULES: Rules = Rules {
     imports,
 };
 
-fn imports(node: Node<'_>, source: &[u8], out: &mut Imports) {
+fn imports(node: Node<'_>, source: &Source<'_>, out: &mut Imports) {
     let module = field(node, "module_name", source);
     let mut cursor = node.walk();
     if node.kind() == "import_from_statement" {
@@ -69,7 +69,7 @@ fn imports(node: Node<'_>, source: &[u8], out: &mut Imports) {
 }
 
 /// The name before `as`.
-fn original(node: Node<'_>, source: &[u8]) -> String {
+fn original(node: Node<'_>, source: &Source<'_>) -> String {
     match node.kind() {
         "aliased_import" => field(node, "name", source).unwrap_or_default(),
         _ => text(node, source),

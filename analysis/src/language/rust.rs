@@ -1,11 +1,10 @@
 //! Rust.
 
 mod elide;
-mod hollow;
 
 use tree_sitter::Node;
 
-use super::{Fields, Imports, Meaning, Rules, field, named, nobody, text};
+use super::{Fields, Imports, Meaning, Rules, Source, field, named, nobody, text};
 use crate::facts::{Form, Kind};
 
 pub(crate) static RULES: Rules = Rules {
@@ -99,7 +98,7 @@ pub(crate) static RULES: Rules = Rules {
     imports,
 };
 
-fn name(node: Node<'_>, source: &[u8]) -> Option<String> {
+fn name(node: Node<'_>, source: &Source<'_>) -> Option<String> {
     if node.kind() != "impl_item" {
         return named(node, source);
     }
@@ -108,7 +107,7 @@ fn name(node: Node<'_>, source: &[u8]) -> Option<String> {
     Some(field(of, "type", source).unwrap_or_else(|| text(of, source)))
 }
 
-fn ask(node: Node<'_>, _: &[u8], fields: &Fields) -> Meaning {
+fn ask(node: Node<'_>, _: &Source<'_>, fields: &Fields) -> Meaning {
     match node.kind() {
         "mod_item" if fields.body.of(node).is_some() => Meaning::Symbol(Kind::Module),
         "mod_item" => Meaning::Import,
@@ -119,7 +118,7 @@ fn ask(node: Node<'_>, _: &[u8], fields: &Fields) -> Meaning {
     }
 }
 
-fn imports(node: Node<'_>, source: &[u8], out: &mut Imports) {
+fn imports(node: Node<'_>, source: &Source<'_>, out: &mut Imports) {
     match node.kind() {
         "mod_item" => {
             if let Some(name) = named(node, source) {
@@ -178,7 +177,7 @@ fn join(prefix: &str, path: &str) -> String {
 }
 
 /// The leaves of a `use` tree.
-fn tree(node: Node<'_>, source: &[u8], prefix: &str, out: &mut Imports, depth: u8) {
+fn tree(node: Node<'_>, source: &Source<'_>, prefix: &str, out: &mut Imports, depth: u8) {
     let Some(depth) = depth.checked_sub(1) else {
         out.dropped = out.dropped.saturating_add(1);
         return;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tree_sitter::Tree;
 
 use super::{Reader, Until, Walk};
-use crate::language::{Grammar, Language, Meaning};
+use crate::language::{Grammar, Language, Meaning, Source};
 use crate::words::Marks;
 
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
@@ -89,6 +89,40 @@ const ODD: &[(Language, &str)] = &[
         Language::Go,
         "package a\nimport (\n\"b\"\n)\ntype (\nC int\n)\nconst (\nD = 1\n)",
     ),
+    (
+        Language::Go,
+        "package a\nfunc b() { c('(', '\\''); type ( d interface { e(f int) } ); const ( g = h(1) ) }",
+    ),
+    (
+        Language::Go,
+        "package a\nimport `b`\nfunc (c *d) e() (f int) { go func() { g() }(); if `{` == \"}\" {} }",
+    ),
+    (
+        Language::Go,
+        "package a\nfunc b() interface{} { for range c(d) { e{f, {g}} }; switch h := i.(type) { case j: } }",
+    ),
+    (
+        Language::Rust,
+        "impl A for extern \"C\" fn(B) { fn c() {} } impl A for D![=] { fn c() {} } impl A for (B, /* d */ E) { fn c() {} }",
+    ),
+    (
+        Language::Rust,
+        "impl A for [u8; 'b' as usize] { fn c() {} } impl A for fn(#[d] B) { fn c() {} } use e /* f */ ::g;",
+    ),
+    (
+        Language::Rust,
+        "fn a() { impl B for &C<{ 1 }> { fn d() {} } impl B<{ 1 }> for (C, D) { fn e() {} } impl B for (C,) { fn f() {} } }",
+    ),
+    (Language::Rust, "fn a() { 'a: loop { break 'a!(b && c); } }"),
+    (Language::Rust, "#! [a(b)] // (\nfn c() { d!(\n// e\n) }"),
+    (
+        Language::Rust,
+        "\u{feff}#!/bin/sh it's \"\nfn a() { b!(\n// c\n) }",
+    ),
+    (
+        Language::Rust,
+        "fn a() { fn b() where (C): D { if e {} } let f: impl G + use<'h> = (i, j); }",
+    ),
     (Language::JavaScript, "x = { f() { return 1 } }"),
     (Language::TypeScript, "let x: { f(): void }"),
     (Language::C, "int (*f(void))(int) {}"),
@@ -114,12 +148,16 @@ fn nodes_without_words_mean_nothing() {
         let tree = reader.parse(language, grammar, source, &until).unwrap();
         let erroneous = tree.root_node().has_error();
         let facts = |everywhere, comments: Option<&[_]>| {
-            let mut walk = Walk::new(grammar, source, erroneous);
+            let whole = Source {
+                whole: source,
+                left: None,
+            };
+            let mut walk = Walk::new(grammar, whole, erroneous);
             if everywhere {
                 walk.marks = Marks::everywhere(source);
             }
             walk.run(&tree, &until).unwrap();
-            walk.facts(source, comments)
+            walk.facts(comments)
         };
         assert_eq!(facts(false, None), facts(true, None), "{name}");
         if grammar.rules.elide.is_some() {
@@ -129,6 +167,7 @@ fn nodes_without_words_mean_nothing() {
             let whole = facts(true, Some(&comments(grammar, &tree)));
             if erroneous && read.errors == 0 {
                 // They are in what was left out, and may have spoilt what is around it.
+                assert_eq!((read.bytes, read.lines), (whole.bytes, whole.lines), "{name}");
                 return;
             }
             if erroneous {

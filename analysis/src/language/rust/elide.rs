@@ -1,10 +1,10 @@
-//! What means nothing in Rust is kept from the parser: comments, what strings hold, attributes, and what macros are given,
-//! which is tokens to the grammar and no syntax. A parser takes its time by the token, and these are a third of them.
+//! What means nothing in Rust: comments, what strings hold, attributes, and what macros are given, which is tokens to the
+//! grammar and no syntax.
 
 use std::ops::Range;
 
-use super::hollow::hollow;
-use crate::language::Elided;
+use crate::elide::hollow::{Brackets, Header, hollow};
+use crate::elide::{Elided, Scan, Telling, goes_on, word_before};
 use crate::words::Words;
 
 /// After these words, a `!` and a bracket are no macro's.
@@ -15,14 +15,15 @@ const NO_MACRO: [&[u8]; 20] = [
 /// Longest character that is written with a backslash, in bytes: `'\u{1_0_f_f_f_f}'`, and some more.
 const MAX_ESCAPE: usize = 24;
 
-/// Bytes with which something may begin or end.
-const TELLING: [bool; 256] = {
-    let (mut telling, signs, mut at) = ([false; 256], b"\"'/#!()[]{}", 0);
-    while at < signs.len() {
-        telling[signs[at] as usize] = true;
-        at += 1;
-    }
-    telling
+static TELLING: Telling = Telling::new(b"\"'/#!()[]{}");
+
+static BRACKETS: Brackets = Brackets {
+    header: |word| match word {
+        b"fn" => Header::Body,
+        b"use" => Header::Import,
+        _ => Header::None,
+    },
+    may_be_empty: |before, _| word_before(before) != b"pub",
 };
 
 enum Piece {
@@ -33,126 +34,87 @@ enum Piece {
     Other,
 }
 
-struct Scan<'a> {
-    source: &'a [u8],
-    at: usize,
-    /// Where what was copied ends.
-    copied: usize,
-    elided: Elided,
-}
-
 /// `None` if brackets do not match or something does not end: then nothing is certain.
 pub(super) fn elide(source: &[u8], words: &Words) -> Option<Elided> {
-    let Elided { text, comments } = leave_out(source)?;
-    let text = hollow(&text, words)?;
-    Some(Elided { text, comments })
+    leave_out(source).map(|left| hollow(left, words, &BRACKETS))
 }
 
 fn leave_out(source: &[u8]) -> Option<Elided> {
-    let mut scan = Scan {
-        source,
-        at: 0,
-        copied: 0,
-        elided: Elided {
-            text: Vec::with_capacity(source.len()),
-            comments: Vec::new(),
-        },
+    let mut rust = Rust {
+        scan: Scan::new(source, &TELLING),
     };
-    if source.starts_with(b"#!") && scan.attribute(0).is_none() {
+    let start = source.strip_prefix(b"\xef\xbb\xbf").unwrap_or(source);
+    if let Some(rest) = start.strip_prefix(b"#!")
+        && !rest.trim_ascii_start().starts_with(b"[")
+    {
         // For the shell.
-        scan.at = scan.line_end(0);
+        rust.scan.at = rust.scan.line_end(0);
     }
-    while scan.find() {
-        let from = scan.at;
-        match (scan.piece()?, source[from]) {
-            (Piece::String(content), _) => scan.leave_out(content),
-            (Piece::Comment, _) => scan.blank(from..scan.at),
+    while rust.scan.find() {
+        let from = rust.scan.at;
+        match (rust.piece()?, source[from]) {
+            (Piece::String(content), _) => rust.scan.cut(content),
+            (Piece::Comment, _) => rust.scan.blank(from..rust.scan.at),
             (Piece::Other, b'#') => {
-                if let Some(bracket) = scan.attribute(from) {
-                    scan.balance(bracket)?;
-                    scan.blank(from..scan.at);
+                if let Some(bracket) = rust.attribute(from) {
+                    rust.balance(bracket)?;
+                    rust.scan.blank(from..rust.scan.at);
                 }
             }
             (Piece::Other, b'!') => {
-                if let Some(bracket) = scan.macro_bracket(from) {
-                    scan.balance(bracket)?;
-                    scan.leave_out(bracket + 1..scan.at - 1);
+                if let Some(bracket) = rust.macro_bracket(from) {
+                    rust.balance(bracket)?;
+                    rust.scan.cut(bracket + 1..rust.scan.at - 1);
                 }
             }
             (Piece::Other, _) => {}
         }
     }
-    scan.elided.text.extend_from_slice(&source[scan.copied..]);
-    Some(scan.elided)
+    Some(rust.scan.finish())
 }
 
-impl Scan<'_> {
-    /// Goes to the next byte that tells.
-    fn find(&mut self) -> bool {
-        let rest = &self.source[self.at..];
-        let found = rest.iter().position(|byte| TELLING[usize::from(*byte)]);
-        self.at += found.unwrap_or(rest.len());
-        found.is_some()
-    }
+struct Rust<'a> {
+    scan: Scan<'a>,
+}
 
-    fn byte(&self, at: usize) -> u8 {
-        self.source.get(at).copied().unwrap_or_default()
-    }
-
-    fn line_end(&self, from: usize) -> usize {
-        let rest = &self.source[from..];
-        from + rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len())
-    }
-
+impl Rust<'_> {
     /// Goes over what begins here.
     fn piece(&mut self) -> Option<Piece> {
-        let from = self.at;
-        match (self.source[from], self.byte(from + 1)) {
+        let scan = &mut self.scan;
+        match (scan.byte(scan.at), scan.byte(scan.at + 1)) {
             (b'"', _) => return self.string().map(Piece::String),
-            (b'/', b'/') => self.at = self.line_end(from),
-            (b'/', b'*') => self.block_comment()?,
             (b'\'', _) => return self.quote(),
+            (b'/', b'/') => scan.line_comment(),
+            (b'/', b'*') => scan.block_comment(true)?,
             _ => {
-                self.at += 1;
+                scan.at += 1;
                 return Some(Piece::Other);
             }
         }
-        self.elided.comments.push((from, self.at));
         Some(Piece::Comment)
     }
 
     /// Goes over a string; what is between its quotes.
     fn string(&mut self) -> Option<Range<usize>> {
-        let (open, mut at) = (self.at, self.at + 1);
-        if let Some(hashes) = self.raw(open) {
-            let end = loop {
-                at += self.source[at..].iter().position(|byte| *byte == b'"')?;
-                let after = &self.source[at + 1..];
-                if after.len() >= hashes && after[..hashes].iter().all(|byte| *byte == b'#') {
-                    break at;
-                }
-                at += 1;
-            };
-            self.at = end + 1 + hashes;
-            return Some(open + 1..end);
-        }
+        let (source, open) = (self.scan.source, self.scan.at);
+        let Some(hashes) = self.raw(open) else {
+            return self.scan.quoted();
+        };
+        let mut at = open + 1;
         loop {
-            at += self
-                .source
-                .get(at..)?
-                .iter()
-                .position(|byte| matches!(byte, b'"' | b'\\'))?;
-            if self.source[at] == b'"' {
-                self.at = at + 1;
+            at += source[at..].iter().position(|byte| *byte == b'"')?;
+            let after = &source[at + 1..];
+            if after.len() >= hashes && after[..hashes].iter().all(|byte| *byte == b'#') {
+                self.scan.at = at + 1 + hashes;
                 return Some(open + 1..at);
             }
-            at += 2;
+            at += 1;
         }
     }
 
     /// The number of signs around a raw string whose first quote is at `open`; `None` if it is none.
     fn raw(&self, open: usize) -> Option<usize> {
-        let before = &self.source[..open];
+        let before = &self.scan.source[..open];
         let hashes = before.iter().rev().take_while(|byte| **byte == b'#').count();
         let word = word_before(&before[..open - hashes]);
         matches!(word, b"r" | b"br" | b"cr").then_some(hashes)
@@ -160,77 +122,63 @@ impl Scan<'_> {
 
     /// Goes over a character, or the sign of a lifetime.
     fn quote(&mut self) -> Option<Piece> {
-        let inside = self.at + 1;
-        let first = self.byte(inside);
+        let inside = self.scan.at + 1;
+        let first = self.scan.byte(inside);
         let end = if first == b'\\' {
-            let rest = &self.source[inside..];
+            let rest = &self.scan.source[inside..];
             let rest = &rest[..rest.len().min(MAX_ESCAPE)];
             // What follows the backslash may be a quote.
             inside + 2 + rest.iter().skip(2).position(|byte| *byte == b'\'')?
         } else {
             inside + (first.leading_ones() as usize).clamp(1, 4)
         };
-        if self.byte(end) != b'\'' {
-            self.at = inside;
+        if self.scan.byte(end) != b'\'' {
+            self.scan.at = inside;
             return Some(Piece::Other);
         }
-        self.at = end + 1;
+        self.scan.at = end + 1;
         Some(Piece::String(inside..end))
-    }
-
-    fn block_comment(&mut self) -> Option<()> {
-        let mut depth = 0;
-        loop {
-            match (*self.source.get(self.at)?, self.byte(self.at + 1)) {
-                (b'/', b'*') => depth += 1,
-                (b'*', b'/') => depth -= 1,
-                _ => {
-                    self.at += 1;
-                    continue;
-                }
-            }
-            self.at += 2;
-            if depth == 0 {
-                return Some(());
-            }
-        }
     }
 
     /// The bracket of the attribute that begins with the `#` at `from`.
     fn attribute(&self, from: usize) -> Option<usize> {
-        let bracket = from + 1 + usize::from(self.byte(from + 1) == b'!');
-        (self.byte(bracket) == b'[').then_some(bracket)
+        let bracket = from + 1 + usize::from(self.scan.byte(from + 1) == b'!');
+        (self.scan.byte(bracket) == b'[').then_some(bracket)
     }
 
     /// The bracket of the macro whose `!` is at `from`: of a call, or of what `macro_rules!` defines.
     fn macro_bracket(&self, from: usize) -> Option<usize> {
-        let name = word_before(&self.source[..from]);
-        if name.is_empty() || NO_MACRO.contains(&name) {
+        let name = word_before(&self.scan.source[..from]);
+        let label = from
+            .checked_sub(name.len() + 1)
+            .map(|before| self.scan.source[before])
+            == Some(b'\'');
+        if name.is_empty() || label || NO_MACRO.contains(&name) {
             return None;
         }
         let mut bracket = self.past_space(from + 1);
         if name == b"macro_rules" {
-            let defined = &self.source[bracket..];
+            let defined = &self.scan.source[bracket..];
             let length = defined.iter().take_while(|byte| goes_on(**byte)).count();
             bracket = self.past_space(bracket + length);
         }
-        matches!(self.byte(bracket), b'(' | b'[' | b'{').then_some(bracket)
+        matches!(self.scan.byte(bracket), b'(' | b'[' | b'{').then_some(bracket)
     }
 
     fn past_space(&self, from: usize) -> usize {
-        let rest = &self.source[from..];
+        let rest = &self.scan.source[from..];
         from + rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count()
     }
 
     /// Goes from a bracket past the one that closes it.
     fn balance(&mut self, bracket: usize) -> Option<()> {
         let mut open = Vec::new();
-        self.at = bracket;
+        self.scan.at = bracket;
         loop {
-            if !self.find() {
+            if !self.scan.find() {
                 return None;
             }
-            let sign = self.source[self.at];
+            let sign = self.scan.source[self.scan.at];
             if !matches!(self.piece()?, Piece::Other) {
                 continue;
             }
@@ -246,39 +194,14 @@ impl Scan<'_> {
             }
         }
     }
-
-    /// Leaves a range out, but for its lines.
-    fn leave_out(&mut self, range: Range<usize>) {
-        let text = &mut self.elided.text;
-        text.extend_from_slice(&self.source[self.copied..range.start]);
-        self.copied = range.end;
-        let left_out = self.source[range].iter();
-        text.extend(left_out.filter(|byte| **byte == b'\n'));
-    }
-
-    /// The same, where what is before and after must not become one word.
-    fn blank(&mut self, range: Range<usize>) {
-        self.leave_out(range);
-        self.elided.text.push(b' ');
-    }
-}
-
-/// Whether a word goes on with a byte. Beyond ASCII there are letters.
-fn goes_on(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
-}
-
-/// The word that ends a text.
-pub(super) fn word_before(text: &[u8]) -> &[u8] {
-    let length = text.iter().rev().take_while(|byte| goes_on(**byte)).count();
-    &text[text.len() - length..]
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests panic on failure")]
 
-    use super::leave_out;
+    use super::{elide, leave_out};
+    use crate::language::Language;
 
     #[track_caller]
     fn to(source: &str, left: &str) {
@@ -332,28 +255,122 @@ mod tests {
 
     #[test]
     fn any_bytes_do() {
-        let signs = [
-            b"\"", b"'", b"/", b"*", b"#", b"!", b"(", b")", b"[", b"\\", b"r", b"\n", b"\xf0",
+        let pieces: [&[u8]; 27] = [
+            b"\"",
+            b"'",
+            b"/",
+            b"*",
+            b"#",
+            b"!",
+            b"(",
+            b")",
+            b"[",
+            b"]",
+            b"{",
+            b"}",
+            b";",
+            b"\\",
+            b"r",
+            b"\n",
+            b"\xf0",
+            b" ",
+            b"?",
+            b":",
+            b" fn ",
+            b" impl ",
+            b" use ",
+            b"pub",
+            b" if ",
+            b"a",
+            b"macro_rules!",
         ];
+        let words = &Language::Rust.grammar().words;
         let mut state = 1_u64;
-        for _ in 0..20_000 {
+        for _ in 0..30_000 {
             let mut source = Vec::new();
-            for _ in 0..12 {
+            for _ in 0..16 {
                 state = state
                     .wrapping_mul(6_364_136_223_846_793_005)
                     .wrapping_add(1_442_695_040_888_963_407);
-                source.extend(signs[(state >> 33) as usize % signs.len()]);
+                source.extend(pieces[(state >> 33) as usize % pieces.len()]);
             }
-            if let Some(elided) = leave_out(&source) {
-                let lines = |text: &[u8]| text.split(|byte| *byte == b'\n').count();
-                assert_eq!(lines(&elided.text), lines(&source));
-                assert!(
-                    elided
-                        .comments
-                        .iter()
-                        .all(|(from, to)| from < to && *to <= source.len())
-                );
+            let Some(elided) = elide(&source, words) else {
+                continue;
+            };
+            let lines = |text: &[u8]| text.split(|byte| *byte == b'\n').count();
+            assert_eq!(lines(&elided.text), lines(&source));
+            let mut comments = elided.comments.iter();
+            assert!(comments.all(|(from, to)| from < to && *to <= source.len()));
+            for (at, byte) in elided.text.iter().enumerate() {
+                assert!(source.get(elided.origin(at)) == Some(byte) || matches!(byte, b' ' | b'\n'));
             }
         }
+    }
+
+    #[track_caller]
+    fn hollowed(source: &str, left: &str) {
+        let out = elide(source.as_bytes(), &Language::Rust.grammar().words).unwrap();
+        assert_eq!(String::from_utf8(out.text).unwrap(), left);
+    }
+
+    #[test]
+    fn brackets_without_words_are_empty_in_bodies() {
+        hollowed("fn a(b: C) -> D { e(f);\n g { h: [i] } }", "fn a(b: C) -> D {\n}");
+        hollowed(
+            "fn a() { b(c)?; d(e(f)); { g\n(h) } }",
+            "fn a() { b()?; d(); {\n} }",
+        );
+        hollowed(
+            "fn a() { if b(c) { d } else { e } [f(g)] }",
+            "fn a() { if b() {} else {} [f()] }",
+        );
+        hollowed(
+            "fn a() -> impl B { c(d || e, (f, g)) }",
+            "fn a() -> impl B { c(d || e, ()) }",
+        );
+    }
+
+    #[test]
+    fn imports_and_visibility_are_kept() {
+        for kept in [
+            "struct A { b: (C, D) } struct E(F); fn g(h: I);",
+            "fn a() { use b::{c, {d, e}}; }",
+            "fn a() { mod b { pub (crate) mod c {} } }",
+        ] {
+            hollowed(kept, kept);
+        }
+    }
+
+    #[test]
+    fn deep_ones_go_with_what_they_are_in() {
+        let deep = format!("fn a() {{ if {}\n{} }}", "(".repeat(100_000), ")".repeat(100_000));
+        hollowed(&deep, "fn a() { if (\n) }");
+    }
+
+    #[test]
+    fn nothing_is_empty_where_brackets_do_not_match() {
+        for kept in ["(", ")", "fn a() { (] }", "fn a() { (b) } }"] {
+            hollowed(kept, kept);
+        }
+    }
+
+    #[test]
+    fn what_is_left_is_known_to_be_of_the_source() {
+        let source = "fn a() { /* b */ c(\"d\"\n); e(f, g) }\n// h\nfn i() {}";
+        let elided = elide(source.as_bytes(), &Language::Rust.grammar().words).unwrap();
+        let left = String::from_utf8(elided.text.clone()).unwrap();
+        assert_eq!(left, "fn a() {\n}\n \nfn i() {}");
+        for (at, byte) in left
+            .bytes()
+            .enumerate()
+            .filter(|(_, byte)| !byte.is_ascii_whitespace())
+        {
+            assert_eq!(source.as_bytes()[elided.origin(at)], byte);
+        }
+        assert_eq!(
+            elided.origin(left.rfind("i()").unwrap()),
+            source.rfind("i()").unwrap()
+        );
+        assert_eq!(elided.origin(left.find('}').unwrap()), source.find('}').unwrap());
     }
 }
