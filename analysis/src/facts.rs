@@ -146,8 +146,8 @@ pub struct Facts<T = String> {
     pub code_lines: u32,
     /// Cyclomatic complexity: that of the functions together, and of what branches outside of them.
     pub complexity: u32,
-    /// Places that the grammar did not understand. In Rust not those where nothing of these facts can be: in what macros are
-    /// given, and in brackets that neither branch nor name anything, as long as these match.
+    /// Places that the grammar did not understand. In Rust and Go not those where none of these facts can be: in brackets of
+    /// functions' bodies that neither branch nor name anything, and in what macros are given.
     pub errors: u32,
     /// Symbols and imports over the bounds.
     pub dropped: u32,
