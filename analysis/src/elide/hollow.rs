@@ -2,6 +2,7 @@
 //! blocks that do not branch. They are handed to the parser empty.
 
 use std::mem::take;
+use std::ops::Range;
 
 use super::{Elided, Scan, Telling, word_at};
 use crate::words::Words;
@@ -56,8 +57,8 @@ pub(crate) fn hollow(left: Elided, words: &Words, language: &Brackets) -> Elided
         return left;
     };
     let mut scan = Scan::new(&left.text, &TELLING);
-    for (from, to) in emptied {
-        scan.cut(from..to);
+    for range in emptied {
+        scan.cut(range);
     }
     let hollowed = scan.finish();
     let mut pieces = left.pieces;
@@ -69,71 +70,108 @@ pub(crate) fn hollow(left: Elided, words: &Words, language: &Brackets) -> Elided
     }
 }
 
-/// The ranges between brackets that are to be empty, in order.
-fn empty(text: &[u8], words: &Words, language: &Brackets) -> Option<Vec<(usize, usize)>> {
+/// What is between brackets that are to be empty, in order.
+fn empty(text: &[u8], words: &Words, language: &Brackets) -> Option<Vec<Range<usize>>> {
     let marks = words.find(text);
-    let (mut emptied, mut passed) = (Vec::new(), 0);
-    let (mut levels, mut deep) = (vec![Level::default()], Vec::new());
+    let mut open = Open::new(text, language);
     let mut scan = Scan::new(text, &TELLING);
     while scan.find() {
-        let (at, sign) = (scan.at, text[scan.at]);
+        while let Some(mark) = marks.get(open.words).filter(|mark| (**mark as usize) < scan.at) {
+            open.word(*mark as usize)?;
+        }
+        match text[scan.at] {
+            b';' => open.level()?.header = Header::None,
+            b'(' => open.open(scan.at, b')')?,
+            b'[' => open.open(scan.at, b']')?,
+            b'{' => open.open(scan.at, b'}')?,
+            _ => open.close(scan.at)?,
+        }
         scan.at += 1;
-        let depth = levels.len();
-        let level = levels.last_mut()?;
-        while let Some(mark) = marks.get(passed).filter(|mark| (**mark as usize) < at) {
-            passed += 1;
-            if level.header == Header::None && deep.is_empty() {
-                level.header = (language.header)(word_at(&text[*mark as usize..]));
-            }
+    }
+    (open.levels.len() == 1 && open.deep.is_empty()).then_some(open.emptied)
+}
+
+/// The brackets that are open at a place of a text.
+struct Open<'a> {
+    text: &'a [u8],
+    language: &'a Brackets,
+    /// The first is around everything.
+    levels: Vec<Level>,
+    /// What closes those that are deeper.
+    deep: Vec<u8>,
+    /// Words so far.
+    words: usize,
+    emptied: Vec<Range<usize>>,
+}
+
+impl<'a> Open<'a> {
+    fn new(text: &'a [u8], language: &'a Brackets) -> Self {
+        Self {
+            text,
+            language,
+            levels: vec![Level::default()],
+            deep: Vec::new(),
+            words: 0,
+            emptied: Vec::new(),
         }
-        let closes = match sign {
-            b'(' => b')',
-            b'[' => b']',
-            b'{' => b'}',
-            b';' => {
-                if deep.is_empty() {
-                    level.header = Header::None;
-                }
-                continue;
-            }
-            _ => {
-                if let Some(closes) = deep.pop() {
-                    (closes == sign).then_some(())?;
-                    continue;
-                }
-                let level = levels.pop().filter(|level| level.closes == sign)?;
-                if let Some(content) = level.content
-                    && content.words == passed
-                    && content.from < at
-                {
-                    emptied.truncate(content.emptied);
-                    emptied.push((content.from, at));
-                }
-                continue;
-            }
-        };
-        if depth > MAX_DEPTH {
-            deep.push(closes);
-            continue;
+    }
+
+    fn level(&mut self) -> Option<&mut Level> {
+        self.levels.last_mut()
+    }
+
+    fn word(&mut self, at: usize) -> Option<()> {
+        self.words += 1;
+        let header = (self.language.header)(word_at(&self.text[at..]));
+        let level = self.level()?;
+        if level.header == Header::None {
+            level.header = header;
         }
-        let may_be_empty = (language.may_be_empty)(text[..at].trim_ascii_end(), sign);
-        let header = match sign {
-            b'{' if may_be_empty => take(&mut level.header),
+        Some(())
+    }
+
+    fn open(&mut self, at: usize, closes: u8) -> Option<()> {
+        if self.levels.len() > MAX_DEPTH {
+            self.deep.push(closes);
+            return Some(());
+        }
+        let may_be_empty = (self.language.may_be_empty)(self.text[..at].trim_ascii_end(), self.text[at]);
+        let (words, emptied) = (self.words, self.emptied.len());
+        let level = self.level()?;
+        let header = match closes {
+            b'}' if may_be_empty => take(&mut level.header),
             _ => level.header,
         };
-        let in_body = level.in_body || may_be_empty && sign == b'{' && header == Header::Body;
+        let in_body = level.in_body || may_be_empty && closes == b'}' && header == Header::Body;
         let kept = level.kept || header == Header::Import;
-        levels.push(Level {
+        let content = Content {
+            from: at + 1,
+            words,
+            emptied,
+        };
+        self.levels.push(Level {
             closes,
             header: Header::None,
             in_body,
             kept,
-            content: (may_be_empty && in_body && !kept && sign != b'[').then_some(Content {
-                from: at + 1,
-                words: passed,
-                emptied: emptied.len(),
-            }),
+            content: (may_be_empty && in_body && !kept && closes != b']').then_some(content),
         });
+        Some(())
     }
-    (levels.len() == 1 && deep.is_empty()).then_some(emptied)
+
+    /// `None` if it is not the one that was opened last.
+    fn close(&mut self, at: usize) -> Option<()> {
+        if let Some(closes) = self.deep.pop() {
+            return (closes == self.text[at]).then_some(());
+        }
+        let level = self.levels.pop().filter(|level| level.closes == self.text[at])?;
+        if let Some(content) = level.content
+            && content.words == self.words
+            && content.from < at
+        {
+            self.emptied.truncate(content.emptied);
+            self.emptied.push(content.from..at);
+        }
+        Some(())
+    }
 }
