@@ -150,6 +150,9 @@ impl<'a> Scan<'a> {
 
     /// Leaves a range out, but for its lines.
     pub(crate) fn cut(&mut self, range: Range<usize>) {
+        if range.is_empty() {
+            return;
+        }
         self.copy(range.start);
         self.copied = range.end;
         let lines = self.source[range].iter().filter(|byte| **byte == b'\n');
@@ -177,6 +180,12 @@ pub(crate) fn goes_on(byte: u8) -> bool {
 pub(crate) fn word_at(text: &[u8]) -> &[u8] {
     let length = text.iter().take_while(|byte| goes_on(**byte)).count();
     &text[..length]
+}
+
+/// A text without the white space at its end: what grammars take for it, which is a vertical tab too.
+pub(crate) fn trimmed(text: &[u8]) -> &[u8] {
+    let space = |byte: &&u8| byte.is_ascii_whitespace() || **byte == 0x0b;
+    &text[..text.len() - text.iter().rev().take_while(space).count()]
 }
 
 /// The word that ends a text.

@@ -27,7 +27,7 @@ pub(crate) enum Header {
 pub(crate) struct Brackets {
     /// What begins with one of the language's words.
     pub(crate) header: fn(&[u8]) -> Header,
-    /// Whether a bracket after a text is still one of the same when it is empty. The text does not end with white space.
+    /// Whether a bracket after a text is still one of the same when it is empty.
     pub(crate) may_be_empty: fn(&[u8], u8) -> bool,
 }
 
@@ -135,7 +135,7 @@ impl<'a> Open<'a> {
             self.deep.push(closes);
             return Some(());
         }
-        let may_be_empty = (self.language.may_be_empty)(self.text[..at].trim_ascii_end(), self.text[at]);
+        let may_be_empty = (self.language.may_be_empty)(&self.text[..at], self.text[at]);
         let (words, emptied) = (self.words, self.emptied.len());
         let level = self.level()?;
         let header = match closes {

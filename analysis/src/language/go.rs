@@ -60,7 +60,11 @@ fn ask(node: Node<'_>, _: &Source<'_>, _: &Fields) -> Meaning {
 /// The type a method belongs to, e.g. `Server` of `func (s *Server[T]) Close()`.
 fn receiver(node: Node<'_>, source: &Source<'_>) -> Option<String> {
     let list = node.child_by_field_name("receiver")?;
-    let mut of = list.named_child(0)?.child_by_field_name("type")?;
+    let mut cursor = list.walk();
+    // A comment may stand before it.
+    let mut of = list
+        .named_children(&mut cursor)
+        .find_map(|child| child.child_by_field_name("type"))?;
     for _ in 0..4 {
         match of.kind() {
             "pointer_type" | "parenthesized_type" => of = of.named_child(0)?,

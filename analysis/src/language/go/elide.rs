@@ -1,7 +1,7 @@
 //! What means nothing in Go: comments, and what strings hold if it looks like brackets.
 
 use crate::elide::hollow::{Brackets, Header, hollow};
-use crate::elide::{Elided, Scan, Telling, goes_on, word_before};
+use crate::elide::{Elided, Scan, Telling, goes_on, trimmed, word_before};
 use crate::words::Words;
 
 static TELLING: Telling = Telling::new(b"\"'`/");
@@ -35,13 +35,17 @@ static BRACKETS: Brackets = Brackets {
         _ => Header::None,
     },
     may_be_empty: |before, bracket| {
-        let word = word_before(before);
-        if bracket == b'(' {
-            let last = before.last().copied().unwrap_or_default();
-            (goes_on(last) || matches!(last, b')' | b']' | b'}')) && !NO_CALL.contains(&word)
-        } else {
-            !matches!(word, b"struct" | b"interface")
+        let text = trimmed(before);
+        let word = word_before(text);
+        if bracket != b'(' {
+            return !matches!(word, b"struct" | b"interface");
         }
+        // `[]byte(a)` makes one type of another, and what follows on a line's end is no call.
+        let is_type = text[..text.len() - word.len()].ends_with(b"]") && !word.is_empty();
+        let after = text
+            .last()
+            .is_some_and(|last| goes_on(*last) || matches!(last, b')' | b']'));
+        after && !is_type && !before[text.len()..].contains(&b'\n') && !NO_CALL.contains(&word)
     },
 };
 
@@ -61,6 +65,11 @@ fn leave_out(source: &[u8]) -> Option<Elided> {
             }
             (b'/', b'*') => {
                 scan.block_comment(false)?;
+                let rest = &source[scan.at..scan.line_end(scan.at)];
+                // Its line's end would end a statement.
+                if source[from..scan.at].contains(&b'\n') && !rest.trim_ascii().is_empty() {
+                    return None;
+                }
                 scan.blank(from..scan.at);
             }
             (b'/', _) => scan.at += 1,
@@ -100,7 +109,7 @@ mod tests {
 
     #[test]
     fn comments_and_brackets_in_strings_are_left_out() {
-        to("a // b\nc/* d\n */e", "a  \nc\n e");
+        to("a // b\nc/* d\n */\ne", "a  \nc\n \ne");
         to(
             "import \"a/b\"; x = '(' + '\\'' + \"{\\\"\" + `)\n\\`",
             "import \"a/b\"; x = '_' + '\\'' + \"_\" + `\n_`",
@@ -122,7 +131,7 @@ mod tests {
 
     #[test]
     fn what_does_not_end_is_not_certain() {
-        for source in ["\"a\nb\"", "'", "`", "/*"] {
+        for source in ["a /*\n*/ + b", "\"a\nb\"", "'", "`", "/*"] {
             assert!(
                 elide(source.as_bytes(), &Language::Go.grammar().words).is_none(),
                 "{source}"

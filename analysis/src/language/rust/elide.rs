@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use crate::elide::hollow::{Brackets, Header, hollow};
-use crate::elide::{Elided, Scan, Telling, goes_on, word_before};
+use crate::elide::{Elided, Scan, Telling, goes_on, trimmed, word_before};
 use crate::words::Words;
 
 /// After these words, a `!` and a bracket are no macro's.
@@ -23,7 +23,7 @@ static BRACKETS: Brackets = Brackets {
         b"use" => Header::Import,
         _ => Header::None,
     },
-    may_be_empty: |before, _| word_before(before) != b"pub",
+    may_be_empty: |before, _| word_before(trimmed(before)) != b"pub",
 };
 
 enum Piece {
