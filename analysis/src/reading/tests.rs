@@ -213,5 +213,4 @@ fn nodes_without_words_mean_nothing() {
         twice <= ODD.len() + read.values().sum::<usize>() / 50,
         "{twice} of {read:?}"
     );
-    println!("{twice} of {read:?} were parsed twice");
 }
