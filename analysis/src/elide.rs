@@ -1,11 +1,11 @@
-//! Leaves out of a source what means nothing. A parser takes its time by the token, and of the greater part of them no fact comes.
+//! Leaves out of a source what means nothing. A parser takes its time by the token, and of the greater part of them no
+//! fact comes.
 
 pub(crate) mod hollow;
 
 use std::ops::Range;
 
 /// A source without what means nothing in it. What is left means the same and stands in the same lines.
-#[derive(Default)]
 pub(crate) struct Elided {
     pub(crate) text: Vec<u8>,
     /// Where comments are in the source: ranges of bytes, in order.
@@ -99,8 +99,8 @@ impl<'a> Scan<'a> {
         self.comments.push((from, self.at));
     }
 
-    /// Goes over a comment that begins with a slash and a star here, in which there may be others if they `nest`. `None` if
-    /// it does not end.
+    /// Goes over a comment that begins with a slash and a star here, in which there may be others if they `nest`.
+    /// `None` if it does not end.
     pub(crate) fn block_comment(&mut self, nest: bool) -> Option<()> {
         let (from, mut depth) = (self.at, 0);
         loop {
@@ -120,7 +120,8 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Goes from a quote past the next one, but not one behind a backslash; what is between them. `None` if there is none.
+    /// Goes from a quote past the next one, but not one behind a backslash; what is between them. `None` if there is
+    /// none.
     pub(crate) fn quoted(&mut self) -> Option<Range<usize>> {
         let (open, quote) = (self.at, self.source[self.at]);
         let mut at = open + 1;

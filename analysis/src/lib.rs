@@ -2,16 +2,16 @@
 //!
 //! The way of a repository: [`source`] admits it; `git` fetches and opens it, or `folder` opens it; `catalog` lists
 //! its files; `batch` asks the [`index`] for what is known of their content and has the rest parsed by [`reading`],
-//! [`apart`] from the process that asks, in the terms of its [`language`]; `resolve` finds the files that imports mean; `graph` and [`report`] say what it
-//! comes to. [`Analyzer`] goes this way.
+//! [`apart`] from the process that asks, in the terms of its [`language`] and without what `elide` leaves out; `resolve`
+//! finds the files that imports mean; `graph` and [`report`] say what it comes to. [`Analyzer`] goes this way.
 
 mod address;
 mod analyzer;
 pub mod apart;
 mod batch;
 pub mod catalog;
-pub mod elide;
-mod error;
+mod elide;
+pub mod error;
 pub mod facts;
 mod folder;
 mod git;

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use crate::elide::hollow::{Brackets, Header, hollow};
-use crate::elide::{Elided, Scan, Telling, goes_on, trimmed, word_before};
+use crate::elide::{Elided, Scan, Telling, trimmed, word_at, word_before};
 use crate::words::Words;
 
 /// After these words, a `!` and a bracket are no macro's.
@@ -158,9 +158,8 @@ impl Rust<'_> {
         }
         let mut bracket = self.past_space(from + 1);
         if name == b"macro_rules" {
-            let defined = &self.scan.source[bracket..];
-            let length = defined.iter().take_while(|byte| goes_on(**byte)).count();
-            bracket = self.past_space(bracket + length);
+            let defined = word_at(&self.scan.source[bracket..]);
+            bracket = self.past_space(bracket + defined.len());
         }
         matches!(self.scan.byte(bracket), b'(' | b'[' | b'{').then_some(bracket)
     }
